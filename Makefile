@@ -1,0 +1,46 @@
+# Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.PHONY: help assets build demo run test lint integration collector bench recording clean
+
+CONFIG ?= config-examples/quickstart.yaml
+HARBINGER := target/release/harbinger
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+assets: ## fetch the model, its tokenizer and ONNX Runtime into assets/ (by pip, with hashes)
+	@python3 integration/assets/fetch.py
+
+build: ## build target/release/harbinger
+	cargo build --release --locked
+
+demo: assets build ## run the agent on real recorded logs and show what it says
+	@python3 integration/demo.py $(DEMO_FLAGS)
+
+run: assets build ## start the agent: make run CONFIG=my.yaml
+	$(HARBINGER) run --config $(CONFIG)
+
+test: assets ## unit, property, conformance and in-process end-to-end tests
+	cargo test --locked
+
+lint: ## format, clippy, licences and sources of dependencies
+	cargo fmt --all -- --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
+	cargo deny --log-level error check bans licenses sources
+
+collector: ## build the real OpenTelemetry Collector that the integration tests use
+	integration/collector/build.sh
+
+integration: assets build collector ## the agent beside real processes: Collector, kill -9, a newcomer's first steps
+	cd integration && python3 -m unittest -v
+
+bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved
+	@cd integration && python3 bench.py
+
+recording: ## make integration/recording/recording.jsonl.gz anew (40 minutes, needs root; see its README)
+	python3 integration/recording/record.py
+
+clean: ## remove what was built; assets/ stays
+	cargo clean

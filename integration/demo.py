@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""The newcomer's first look: the agent on config-examples/quickstart.yaml, real recorded logs through its port, and what
+came out at the other end.
+
+What enters: target/release/harbinger, assets/ and integration/recording/. What leaves: the incidents and some marked
+records on the terminal, everything else in out/demo/. Promises: nothing is prepared or hidden, the records shown are the
+ones that reached the sink; it ends with an error if one of the recording's faults is not among the incidents.
+Deliberately absent: any knowledge of the faults on the agent's side; the truth is only compared with afterwards.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDING = ROOT / "integration" / "recording" / "recording.jsonl.gz"
+TRUTH = ROOT / "integration" / "recording" / "truth.json"
+OUT = ROOT / "out" / "demo"
+BINARY = Path(os.environ.get("HARBINGER_BIN", ROOT / "target" / "release" / "harbinger"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_agent(port, health_port):
+    command = [
+        BINARY, "run", "--config", ROOT / "config-examples" / "quickstart.yaml",
+        "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
+        "--set", f"extensions.health_check.endpoint=localhost:{health_port}",
+        "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",
+        "--set", f"processors.harbinger.state.directory={OUT / 'state'}",
+        "--set", "service.telemetry.metrics.level=none",
+    ]
+    log = open(OUT / "agent.log", "w", encoding="utf-8")
+    agent = subprocess.Popen([str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if agent.poll() is not None:
+            sys.exit(f"the agent ended at once:\n{(OUT / 'agent.log').read_text(encoding='utf-8')}")
+        try:
+            with urllib.request.urlopen(f"http://localhost:{health_port}/", timeout=1):
+                return agent
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"the agent did not become healthy within 60 s; its log: {OUT / 'agent.log'}")
+
+
+def attributes(record):
+    return {item["key"]: next(iter(item["value"].values()), None) for item in record.get("attributes", [])}
+
+
+def marked_records():
+    """(seconds, service, body, attributes) of every record at the sink."""
+    with open(OUT / "judged.jsonl", encoding="utf-8") as lines:
+        for line in lines:
+            for resource in json.loads(line)["resourceLogs"]:
+                service = attributes(resource["resource"]).get("service.name", "")
+                for scope in resource["scopeLogs"]:
+                    for record in scope["logRecords"]:
+                        body = record.get("body", {}).get("stringValue", "")
+                        yield int(record["timeUnixNano"]) / 1e9, service, body, attributes(record)
+
+
+def seconds(time):
+    """A time of the truth, in seconds since 1970."""
+    return int(time["unixNano"]) / 1e9
+
+
+def compare_with_truth(records, faults):
+    """Prints which incidents lie in which fault's window; returns the faults that none lies in."""
+    missing = []
+    print("What was really broken, and what Harbinger said:\n")
+    for fault in faults:
+        start, end = seconds(fault["start"]), seconds(fault["end"])
+        within = [r for r in records if start <= r[0] <= end + 5]
+        anomalous = [r for r in within if r[3].get("is_anomaly") is True and "incident_id" in r[3]]
+        ids = list(dict.fromkeys(r[3]["incident_id"] for r in anomalous))
+        verdict = f"{len(ids)} incident{'s' * (len(ids) != 1)}, {len(anomalous)} marked records" if ids else "NOT SEEN"
+        print(f"  {fault['name']:<28} {fault['start']['rfc3339'][11:19]}  {verdict}")
+        if ids:
+            first = min(anomalous)
+            print(f"  {'':<28} first after {first[0] - start:.1f} s by {first[1]}: {first[2].splitlines()[0][:80]}")
+        else:
+            missing.append(fault["name"])
+    return missing
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--speed", default="40x", help="how much faster than recorded (default 40x)")
+    parser.add_argument("--keep", action="store_true", help="leave the agent running afterwards")
+    options = parser.parse_args()
+
+    truth = json.loads(TRUTH.read_text(encoding="utf-8"))
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    port, health_port = free_port(), free_port()
+    agent = start_agent(port, health_port)
+    try:
+        print(f"An agent listens on localhost:{port} (config-examples/quickstart.yaml). Replaying what four real servers")
+        print(f"logged while {len(truth['faults'])} things were broken on purpose, {options.speed} as fast as it happened:\n", flush=True)
+        replay = subprocess.run([str(BINARY), "replay", str(RECORDING), "--to", f"http://localhost:{port}", "--speed", options.speed], check=False)
+        if replay.returncode != 0:
+            sys.exit("the replay failed; see above")
+        print(flush=True)
+        incidents = subprocess.run([str(BINARY), "incidents", str(OUT / "judged.jsonl")], check=False)
+        if incidents.returncode != 0:
+            sys.exit("listing the incidents failed; see above")
+        records = list(marked_records())
+        missing = compare_with_truth(records, truth["faults"])
+        if len(records) != truth["records"]:
+            missing.append(f"records: {truth['records']} went in, {len(records)} came out")
+        show_record(records)
+        print(f"All {len(records):,} records, as they reached the sink: {OUT.relative_to(ROOT)}/judged.jsonl; the agent's log is beside it.")
+        if options.keep:
+            print(f"The agent keeps running (pid {agent.pid}): send OTLP logs to localhost:{port}; stop it with kill {agent.pid}.")
+        else:
+            print("Your own logs: `make run` keeps an agent on localhost:4317; `target/release/harbinger analyze FILE --out out` reads a file.")
+        if missing:
+            sys.exit("not as it should be: " + "; ".join(missing))
+    finally:
+        if not options.keep:
+            agent.send_signal(signal.SIGTERM)
+            try:
+                agent.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+
+
+def show_record(records):
+    """One marked record with everything Harbinger wrote on it."""
+    marked = next((r for r in records if r[3].get("is_anomaly") is True and "incident_id" in r[3]), None)
+    if marked:
+        _, service, body, attrs = marked
+        print(f"\nOne record with all that was added to it:\n\n  {service}: {body.splitlines()[0][:100]}")
+        for key, value in attrs.items():
+            if key in ("is_anomaly", "incident_id") or key.startswith("harbinger."):
+                print(f"    {key} = {json.dumps(value, ensure_ascii=False)}")
+        print()
+
+
+if __name__ == "__main__":
+    main()

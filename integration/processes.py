@@ -1,0 +1,192 @@
+"""Real processes under test: starting, watching and stopping them, and waiting for what they do.
+
+Nothing here sleeps for a guessed time. Tests wait for a condition (a port open, a file complete) up
+to a deadline, and give up at once, showing the processes' own words, when one of them has died.
+Only the standard library is used.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "config-examples"
+
+# How often a condition is looked at. Not a guess at how long anything takes.
+LOOK_EVERY = 0.05
+
+
+def binary(variable, default, how):
+    """The path of a program under test, or a failure that says how to get it."""
+    path = Path(os.environ.get(variable) or ROOT / default)
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise AssertionError(f"{path} is not there: {how}, or set {variable}")
+    return str(path.resolve())
+
+
+def harbinger():
+    return binary("HARBINGER_BIN", "target/release/harbinger", "build it (cargo build --release)")
+
+
+def otelcol():
+    return binary("OTELCOL_BIN", "target/integration/otelcol", "build it (integration/collector/build.sh)")
+
+
+_given_ports = set()
+
+
+def free_port():
+    """A port of this machine that nobody listens on, and that this function gives only once."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
+
+
+class Process:
+    """A running program whose output goes to a file."""
+
+    def __init__(self, name, command, log, env=None):
+        self.name = name
+        self.log = Path(log)
+        with open(self.log, "ab") as out:
+            self.popen = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **(env or {})},
+            )
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def kill(self, how=signal.SIGTERM, within=30):
+        """Sends a signal and returns the exit code once the process is gone."""
+        if self.alive():
+            self.popen.send_signal(how)
+        try:
+            return self.popen.wait(within)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise AssertionError(
+                f"{self.name} was still there {within} s after signal {int(how)}\n{self.words()}"
+            ) from None
+
+    def words(self, lines=40):
+        """The end of what the process wrote."""
+        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return f"--- last words of {self.name} ({self.log.name}):\n" + "\n".join(s[:400] for s in text[-lines:])
+
+
+class ProcessTest(unittest.TestCase):
+    """A test with a folder of its own, and processes that do not outlive it."""
+
+    # The whole test, starting programs included, must be done by then.
+    deadline_seconds = 120
+
+    def setUp(self):
+        self.deadline = time.monotonic() + self.deadline_seconds
+        self.dir = Path(tempfile.mkdtemp(prefix="harbinger-it-"))
+        self.processes = []
+        # Run in the opposite order: the processes end before their folder goes.
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        self.addCleanup(self._end_all)
+
+    def _end_all(self):
+        for p in self.processes:
+            if p.alive():
+                p.popen.kill()
+            p.popen.wait()
+
+    def start(self, name, command, env=None):
+        p = Process(name, command, self.dir / f"{name}.{len(self.processes)}.log", env)
+        self.processes.append(p)
+        return p
+
+    def wait_until(self, condition, what, needs=()):
+        """Waits until `condition` is true, while the processes in `needs` live; returns its value."""
+        while True:
+            value = condition()
+            if value:
+                return value
+            for p in needs:
+                if not p.alive():
+                    self.fail(f"{p.name} ended with code {p.popen.returncode} before {what}\n{p.words()}")
+            if time.monotonic() > self.deadline:
+                words = "\n".join(p.words() for p in self.processes)
+                self.fail(f"not within {self.deadline_seconds} s: {what}\n{words}")
+            time.sleep(LOOK_EVERY)
+
+    def wait_for_port(self, port, process):
+        self.wait_until(lambda: _listening(port), f"{process.name} listens on {port}", [process])
+
+    def wait_for_health(self, port, process):
+        self.wait_until(lambda: _healthy(port), f"{process.name} is healthy on {port}", [process])
+
+
+def _listening(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _healthy(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+class Writer(threading.Thread):
+    """Keeps appending numbered lines to a file, as a busy program does, until told to stop."""
+
+    def __init__(self, path, line, per_second=1000):
+        super().__init__(daemon=True)
+        self.path, self.line, self.per_second = path, line, per_second
+        self.written = 0  # lines that are in the file, whole
+        self.error = None
+        self._extra = 0
+        self._stop_asked = threading.Event()
+
+    def run(self):
+        try:
+            chunk = max(1, self.per_second // 50)
+            with open(self.path, "ab", buffering=0) as f:
+                while not self._stop_asked.wait(chunk / self.per_second):
+                    upto = self.written + chunk + self._extra
+                    self._extra = 0
+                    text = "".join(self.line(n) + "\n" for n in range(self.written, upto))
+                    if f.write(text.encode()) != len(text.encode()):
+                        raise OSError(f"short write to {self.path}")
+                    self.written = upto
+        except OSError as e:
+            self.error = e
+
+    def burst(self, lines):
+        """Adds that many lines at once to what is written next."""
+        self._extra = lines
+
+    def stop(self):
+        """Returns how many lines there are in the end."""
+        self._stop_asked.set()
+        self.join()
+        if self.error:
+            raise self.error
+        return self.written

@@ -1,0 +1,440 @@
+//! Wires concrete receivers, rooms and exporters together, and takes them apart again in order.
+//!
+//! What enters: settings that have been checked. What leaves: a running agent, until it is told to stop. Promises: ports
+//! are bound before anything else happens, so that a taken one is one clear error; without a model the agent delivers
+//! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
+//! anything that a room or an edge could know by itself.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use prost::Message;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    config::{self, Exporter, Extension, Harbinger, Loaded, Receiver, Settings, service},
+    edge::{
+        self, Store,
+        export_debug::DebugExporter,
+        export_file::FileExporter,
+        export_otlp::OtlpExporter,
+        health::{self, Pages},
+        model::OnnxEmbedder,
+        receive_grpc,
+        store::StateDirectory,
+    },
+    engine::{
+        self,
+        embed::Embedder,
+        front::Front,
+        score::Phase,
+        snapshot::{self, Snapshot},
+        state::State,
+    },
+    pipeline::{Mode, Parts, Pipeline, recovery},
+    telemetry::{self, Metrics},
+};
+
+/// How long requests in flight are given once the agent is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Rereads the configuration that the agent was started with.
+pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
+
+/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`.
+///
+/// # Errors
+/// What keeps it from starting: a taken port, an unusable state directory, or, if it is required, a missing model.
+pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()> {
+    telemetry::start_log(
+        match loaded.settings.telemetry.logs.level {
+            service::LogLevel::Debug => tracing::Level::DEBUG,
+            service::LogLevel::Info => tracing::Level::INFO,
+            service::LogLevel::Warn => tracing::Level::WARN,
+            service::LogLevel::Error => tracing::Level::ERROR,
+        },
+        loaded.settings.telemetry.logs.encoding == service::LogEncoding::Json,
+    );
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(&loaded.settings, require_model, reload));
+    // Whatever still hangs after the drain does not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
+    let mut receivers = Vec::new();
+    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
+        let grpc = &otlp.protocols.grpc;
+        let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
+        receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
+    }
+    let pages = bind_pages(settings).await?;
+    let metrics = Arc::new(Metrics::default());
+    let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
+    let _push = push_metrics(settings, &metrics)?;
+
+    let mut tasks = JoinSet::new();
+    for (pages, kind) in pages {
+        tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
+        let contents = kind.contents(&pipeline, &metrics);
+        tasks.spawn(async move { pages.serve(contents).await.context("a status page ended") });
+    }
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    for receiver in receivers {
+        tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
+        let intake: Arc<dyn edge::Intake> = Arc::clone(&pipeline) as _;
+        let mut stopped = stopped.clone();
+        let shutdown = async move {
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        serving.spawn(receiver.serve(intake, shutdown));
+    }
+    if settings.harbinger.state.enabled {
+        tasks.spawn(save_now_and_then(
+            Arc::clone(&pipeline),
+            settings.harbinger.state.snapshot_interval,
+        ));
+    }
+
+    let ended = wait_for_the_end(&pipeline, reload, &mut serving, &mut tasks).await;
+    let _ = stop.send(true);
+    let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(
+            seconds = DRAIN.as_secs(),
+            "requests still in flight are given up; their callers were not answered"
+        );
+    }
+    tasks.shutdown().await;
+    tokio::task::spawn_blocking(move || pipeline.save()).await?;
+    tracing::info!("stopped");
+    ended
+}
+
+/// Waits for a signal to stop, or for something that should serve for ever to end.
+async fn wait_for_the_end(
+    pipeline: &Pipeline,
+    reload: Reload<'_>,
+    serving: &mut JoinSet<()>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<()> {
+    let listen = |kind| -> Result<Signal> { Ok(signal(kind)?) };
+    let (mut interrupt, mut terminate, mut hangup) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::hangup())?,
+    );
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = hangup.recv() => apply(reload, pipeline),
+            Some(ended) = serving.join_next() => {
+                ended?;
+                bail!("a receiver stopped by itself");
+            }
+            Some(ended) = tasks.join_next() => return ended?,
+        }
+    }
+}
+
+fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
+    match reload() {
+        Ok(loaded) => {
+            let mode = loaded.settings.harbinger.detection.mode;
+            tracing::info!(
+                ?mode,
+                "configuration reread; only detection.mode changes without a restart"
+            );
+            pipeline.set_mode(mode);
+        }
+        Err(problem) => tracing::error!("the configuration on disk is not usable, nothing changes: {problem:#}"),
+    }
+}
+
+async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Result<()> {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let pipeline = Arc::clone(&pipeline);
+        tokio::task::spawn_blocking(move || pipeline.save()).await?;
+    }
+}
+
+fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics>) -> Result<Pipeline> {
+    let harbinger = &settings.harbinger;
+    let embedder: Option<Arc<dyn Embedder>> = match OnnxEmbedder::load(&harbinger.embedding.model) {
+        Ok(embedder) => Some(Arc::new(embedder)),
+        Err(problem) if require_model => return Err(problem.into()),
+        Err(problem) => {
+            tracing::error!("{problem}");
+            tracing::error!("without a model records are delivered with harbinger.verdict=degraded");
+            None
+        }
+    };
+    let engine = engine_of(harbinger);
+    let directory = if harbinger.state.enabled {
+        let directory = &harbinger.state.directory;
+        Some(StateDirectory::open(directory).with_context(|| {
+            format!(
+                "processors.{}.state.directory: cannot use {}",
+                settings.processor,
+                directory.display()
+            )
+        })?)
+    } else {
+        None
+    };
+    let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
+    let (state, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
+    let pipeline = Pipeline::start(Parts {
+        front: Front::new(engine.text.clone(), engine.annotate.clone()),
+        state,
+        embedder,
+        embedding: harbinger.embedding.waiting.clone(),
+        mode: harbinger.detection.mode,
+        exporter: exporter(settings)?,
+        store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
+        epoch,
+        metrics,
+    })?;
+    tracing::info!("detection: {}", describe(&pipeline));
+    Ok(pipeline)
+}
+
+/// What the last process left in the directory, as a state, and the epoch of the journal to begin.
+fn recover(
+    settings: &engine::Settings,
+    directory: Option<&StateDirectory>,
+    model_version: Option<&str>,
+) -> Result<(State, u64)> {
+    let Some(directory) = directory else {
+        return Ok((State::new(settings.score.clone(), settings.correlate.clone()), 1));
+    };
+    let loaded = directory.load()?;
+    let recovered = recovery::recover(settings, loaded.snapshot.as_deref(), &loaded.journals, model_version);
+    if let Some(problem) = &recovered.problem {
+        tracing::warn!("{problem}");
+        directory.set_aside(&problem.to_string())?;
+    }
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(
+            bytes = recovered.torn_bytes,
+            "the journal's end was cut short; what stood before it is used"
+        );
+    }
+    if recovered.from_snapshot || recovered.replayed_events > 0 {
+        let (path, events) = (directory.path().display(), recovered.replayed_events);
+        tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
+    }
+    Ok((recovered.state, loaded.next_epoch()))
+}
+
+fn exporter(settings: &Settings) -> Result<Arc<dyn edge::Exporter>> {
+    let (id, exporter) = &settings.exporter;
+    let context = || format!("exporters.{id}");
+    Ok(match exporter {
+        Exporter::OtlpGrpc(otlp) => Arc::new(
+            OtlpExporter::new(otlp, fastrand::u64(..))
+                .map_err(anyhow::Error::msg)
+                .with_context(context)?,
+        ),
+        Exporter::File(file) => Arc::new(FileExporter::open(file).with_context(context)?),
+        Exporter::Debug(debug) => Arc::new(DebugExporter::new(debug.clone())),
+    })
+}
+
+/// A kind of status page.
+#[derive(Clone, Copy)]
+enum Kind {
+    Health,
+    Prometheus,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Prometheus => "metrics",
+        }
+    }
+
+    fn contents(self, pipeline: &Arc<Pipeline>, metrics: &Arc<Metrics>) -> Vec<health::Page> {
+        match self {
+            Self::Prometheus => {
+                let metrics = Arc::clone(metrics);
+                let page = move || health::Answer::metrics(metrics.prometheus());
+                vec![("/metrics", Arc::new(page))]
+            }
+            Self::Health => {
+                let (whole, detection) = (Arc::clone(pipeline), Arc::clone(pipeline));
+                vec![
+                    ("/", Arc::new(move || health::Answer::json(200, &status(&whole)))),
+                    ("/detection", {
+                        Arc::new(move || {
+                            let red = !detection.model_healthy() && detection.mode() != Mode::Off;
+                            health::Answer::json(if red { 503 } else { 200 }, &status(&detection))
+                        })
+                    }),
+                ]
+            }
+        }
+    }
+}
+
+/// What the health page says: the agent is alive if it answers at all; detection has a light of its own.
+fn status(pipeline: &Pipeline) -> serde_json::Value {
+    let detection = match (pipeline.mode(), pipeline.model_healthy(), pipeline.phase()) {
+        (Mode::Off, ..) => "off",
+        (_, false, _) => "degraded",
+        (_, true, Phase::Ready { .. }) => "ready",
+        (_, true, _) => "warming_up",
+    };
+    serde_json::json!({
+        "status": "Server available",
+        "detection": { "status": detection, "detail": describe(pipeline) },
+    })
+}
+
+fn describe(pipeline: &Pipeline) -> String {
+    if pipeline.mode() == Mode::Off {
+        return "off (detection.mode); records pass untouched".to_owned();
+    }
+    if !pipeline.model_healthy() {
+        return "no working model; records pass with harbinger.verdict=degraded; see the log".to_owned();
+    }
+    match pipeline.phase() {
+        Phase::WarmingUp {
+            records_seen,
+            records_needed,
+            templates_seen,
+            templates_needed,
+        } => {
+            let estimate = pipeline.warm_up_estimate().map_or_else(String::new, |estimate| {
+                format!("; enough in about {} s at this rate", estimate.as_secs().max(1))
+            });
+            format!(
+                "learning what is normal: {records_seen} of {records_needed} records, \
+                 {templates_seen} of {templates_needed} templates{estimate}"
+            )
+        }
+        Phase::Fitting => "learning what is normal: training the autoencoder".to_owned(),
+        Phase::Ready { generation } => format!("judging by model generation {generation}"),
+    }
+}
+
+async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
+    let mut pages = Vec::new();
+    for (id, Extension::HealthCheck(health)) in &settings.extensions {
+        let bound = Pages::bind(&health.endpoint).await;
+        let context = || format!("extensions.{id}.endpoint: cannot listen on {}", health.endpoint);
+        pages.push((bound.with_context(context)?, Kind::Health));
+    }
+    for reader in readers(settings) {
+        if let Some(pull) = &reader.pull {
+            let endpoint = pull.exporter.prometheus.endpoint();
+            let context = || {
+                format!(
+                    "service.telemetry.metrics.readers: cannot serve metrics on {endpoint}; \
+                     choose another port, or turn them off by `level: none`"
+                )
+            };
+            pages.push((Pages::bind(&endpoint).await.with_context(context)?, Kind::Prometheus));
+        }
+    }
+    Ok(pages)
+}
+
+fn readers(settings: &Settings) -> &[service::Reader] {
+    match settings.telemetry.metrics.level {
+        service::MetricsLevel::None => &[],
+        _ => &settings.telemetry.metrics.readers,
+    }
+}
+
+/// Starts pushing metrics by OTLP where the configuration says so; they stop when the result is dropped.
+fn push_metrics(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<telemetry::Push>> {
+    let mut pushes = Vec::new();
+    for reader in readers(settings) {
+        if let Some(periodic) = &reader.periodic {
+            let push = telemetry::Push::start(
+                metrics,
+                &periodic.exporter.otlp.endpoint,
+                Duration::from_millis(periodic.interval),
+                Duration::from_millis(periodic.timeout),
+                &settings.telemetry.resource,
+            );
+            pushes.push(push.context("service.telemetry.metrics.readers: periodic")?);
+        }
+    }
+    Ok(pushes)
+}
+
+fn engine_of(harbinger: &Harbinger) -> engine::Settings {
+    engine::Settings {
+        text: harbinger.text.clone(),
+        score: harbinger.detection.score.clone(),
+        correlate: harbinger.correlation.clone(),
+        annotate: harbinger.attributes.clone(),
+    }
+}
+
+/// Loads the model and says which it is, for `validate`.
+///
+/// # Errors
+/// The model, its tokenizer or its runtime is missing or unusable.
+pub fn check_model(settings: &Settings) -> Result<String> {
+    let embedder = OnnxEmbedder::load(&settings.harbinger.embedding.model)?;
+    Ok(format!("model: {}", embedder.model_version()))
+}
+
+/// The engine's part of a configuration, and its model loaded; the defaults without one.
+///
+/// # Errors
+/// A configuration that is not usable, or a model that is missing.
+pub fn offline(config: Option<&Path>) -> Result<(engine::Settings, OnnxEmbedder)> {
+    let harbinger = match config {
+        None => Harbinger::default(),
+        Some(path) => {
+            let environment = |name: &str| std::env::var(name).ok();
+            config::load(&[path.display().to_string()], &[], &environment)?
+                .settings
+                .harbinger
+        }
+    };
+    Ok((engine_of(&harbinger), OnnxEmbedder::load(&harbinger.embedding.model)?))
+}
+
+/// Leaves what was learned where `run` with this `state.directory` finds it.
+///
+/// # Errors
+/// The directory is in use, holds a snapshot already, or cannot be written.
+pub fn save_snapshot(directory: &Path, state: &State, model_version: &str) -> Result<()> {
+    let store = StateDirectory::open(directory).with_context(|| format!("cannot use {}", directory.display()))?;
+    if store.load()?.snapshot.is_some() {
+        bail!(
+            "{} holds a snapshot already: name an empty folder, or remove it",
+            directory.display()
+        );
+    }
+    let (scorer, correlator) = state.export();
+    store.save_snapshot(&snapshot::encode(&Snapshot {
+        model_version: model_version.to_owned(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        scorer: scorer.encode_to_vec(),
+        correlator: correlator.encode_to_vec(),
+        ..Snapshot::default()
+    }))?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Arguments to command to exit code.
+//!
+//! What enters: the program's arguments. What leaves: the exit code of the command they name, or the error that ended it.
+//! Promises: help teaches by example; results go to standard output, everything else to standard error. Absent on
+//! purpose: what the commands do, see [`crate::app`] and [`crate::commands`].
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{
+    app,
+    commands::{analyze, incidents, replay},
+    config::{self, Loaded, Role, TYPES},
+};
+
+/// The file that is used when none is named.
+const DEFAULT_CONFIG: &str = "harbinger.yaml";
+
+/// Exit code of wrong arguments and wrong configurations.
+pub const USAGE: u8 = 2;
+
+/// The program's arguments.
+#[derive(Debug, Parser)]
+#[command(
+    name = "harbinger",
+    version,
+    about = "Marks anomalous log records and groups incidents in an OpenTelemetry pipeline, losing nothing",
+    after_help = "Examples:
+  harbinger run --config config-examples/quickstart.yaml
+      Start the agent: OTLP logs in on localhost:4317, judged records out.
+  harbinger validate --config harbinger.yaml
+      Check a configuration and the model without starting.
+  harbinger analyze app.csv --out out
+      Find the anomalies and incidents in a log file.
+
+Every command explains itself: harbinger help COMMAND
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGINT or SIGTERM
+    #[command(after_help = "Examples:
+  harbinger run
+      With ./harbinger.yaml.
+  harbinger run --config base.yaml --config site.yaml
+      site.yaml over base.yaml: sections are merged, lists replaced.
+  harbinger run --config harbinger.yaml --set processors.harbinger.detection.mode=shadow
+      Only count what would be marked.
+
+Without a model the agent still delivers every record, with harbinger.verdict=degraded, and says so in its log and health. \
+--require-model makes that an error at the start.
+
+SIGHUP rereads the configuration; of it, detection.mode changes without a restart.")]
+    Run(RunArgs),
+    /// Check a configuration, and that the model and its runtime load, without starting
+    #[command(after_help = "Examples:
+  harbinger validate --config harbinger.yaml
+      Exit code 0: `harbinger run --require-model` with the same arguments would start, if its ports are free.
+
+Every mistake is told with file, line, column and key, and what to write instead.")]
+    Validate(ConfigArgs),
+    /// Print the resolved configuration with every default as YAML, secrets left out
+    #[command(after_help = "Examples:
+  harbinger print-config --config harbinger.yaml
+  harbinger print-config --set processors.harbinger.detection.percentile=95 | less
+      What every key is set to, yours and the defaults. config-examples/reference.yaml explains each.")]
+    PrintConfig(ConfigArgs),
+    /// List the receivers, processors, exporters and extensions there are
+    Components,
+    /// Find the anomalies and incidents in log files: annotated.csv and incidents.csv
+    #[command(after_help = "Examples:
+  harbinger analyze app.csv --out out
+      Columns are found by their usual names; see --message-column and its like.
+  harbinger analyze app.log web.jsonl.gz --out out
+      Several files of any format are one stream, in order of time.
+  journalctl -o json | harbinger analyze - --out out
+  harbinger analyze app.csv --profile notebook --min-size 2 --out out
+      The notebook's rule, for those who compare.")]
+    Analyze(analyze::Args),
+    /// Send log files to an OTLP endpoint, as fast as they happened or faster
+    #[command(after_help = "Examples:
+  harbinger replay app.csv --to http://localhost:4317
+  harbinger replay recording.jsonl.gz --to http://localhost:4317 --speed 60x --now")]
+    Replay(replay::Args),
+    /// List the incidents in logs that Harbinger has marked
+    #[command(after_help = "Examples:
+  harbinger incidents harbinger-out.jsonl
+      What the `file` exporter wrote; the Collector's file exporter writes the same.")]
+    Incidents(incidents::Args),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+struct ConfigArgs {
+    /// Configuration file; repeat to lay one over another [default: ./harbinger.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Vec<String>,
+    /// Set one key, as `service.telemetry.logs.level=debug`; over all files
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Fail when the model or its runtime cannot be loaded, instead of delivering without verdicts
+    #[arg(long)]
+    require_model: bool,
+}
+
+/// No configuration was named and none lies here.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no configuration: there is no {DEFAULT_CONFIG} in this directory\n\
+     Write `--config FILE`; config-examples/quickstart.yaml is a good start, config-examples/reference.yaml explains \
+     every key."
+)]
+pub struct NoConfiguration;
+
+impl ConfigArgs {
+    fn load(&self) -> anyhow::Result<Loaded> {
+        let mut configs = self.config.clone();
+        if configs.is_empty() {
+            if !Path::new(DEFAULT_CONFIG).exists() {
+                return Err(NoConfiguration.into());
+            }
+            configs.push(DEFAULT_CONFIG.to_owned());
+        }
+        let environment =
+            |name: &str| std::env::var_os(name).map(|value: OsString| value.to_string_lossy().into_owned());
+        Ok(config::load(&configs, &self.set, &environment)?)
+    }
+
+    /// Loads and tells of warnings on standard error.
+    fn load_aloud(&self) -> anyhow::Result<Loaded> {
+        let loaded = self.load()?;
+        let mut stderr = io::stderr().lock();
+        for warning in &loaded.warnings {
+            writeln!(stderr, "warning: {warning}")?;
+        }
+        Ok(loaded)
+    }
+
+    /// The files, for messages.
+    fn files(&self) -> String {
+        if self.config.is_empty() {
+            DEFAULT_CONFIG.to_owned()
+        } else {
+            self.config.join(" + ")
+        }
+    }
+}
+
+/// Does what `arguments` (the program's name first) ask for.
+///
+/// # Errors
+/// What ended the command; wrong arguments are told on standard error right away and give [`USAGE`].
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            refusal.print()?;
+            return Ok(if refusal.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            });
+        }
+    };
+    match cli.command {
+        None => Cli::command().print_long_help()?,
+        Some(Command::Run(arguments)) => app::run(arguments.config.load()?, arguments.require_model, &|| {
+            arguments.config.load()
+        })?,
+        Some(Command::Validate(arguments)) => validate(&arguments)?,
+        Some(Command::PrintConfig(arguments)) => {
+            let loaded = arguments.load_aloud()?;
+            io::stdout()
+                .lock()
+                .write_all(config::print(&loaded.config)?.as_bytes())?;
+        }
+        Some(Command::Analyze(arguments)) => return analyze::run(&arguments),
+        Some(Command::Replay(arguments)) => return replay::run(arguments),
+        Some(Command::Incidents(arguments)) => return incidents::run(&arguments),
+        Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn validate(arguments: &ConfigArgs) -> anyhow::Result<()> {
+    let loaded = arguments.load_aloud()?;
+    config::preflight(&loaded.settings)?;
+    let model = app::check_model(&loaded.settings)?;
+    writeln!(io::stdout().lock(), "{}: valid\n{model}", arguments.files())?;
+    Ok(())
+}
+
+fn components() -> String {
+    let width = TYPES.iter().map(|known| known.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for role in Role::ALL {
+        text.push_str(role.section());
+        text.push('\n');
+        for known in TYPES.iter().filter(|known| known.role == role) {
+            let old = known
+                .old_name
+                .map(|name| format!(" (old name: {name})"))
+                .unwrap_or_default();
+            text.push_str(&format!(
+                "  {:width$}  {:11}  {}{old}\n",
+                known.name, known.stability, known.description
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn config_and_set_repeat_in_order() {
+        let arguments = [
+            "harbinger",
+            "run",
+            "--config",
+            "a",
+            "--set",
+            "x=1",
+            "--config",
+            "b",
+            "--set",
+            "y=2",
+        ];
+        let Some(Command::Run(run)) = Cli::try_parse_from(arguments).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(
+            (run.config.config, run.config.set),
+            (vec!["a".into(), "b".into()], vec!["x=1".into(), "y=2".into()])
+        );
+    }
+
+    #[test]
+    fn every_component_is_listed_with_its_stability() {
+        let text = components();
+        assert!(text.contains("exporters\n  otlp_grpc     beta         "), "{text}");
+        assert_eq!(text.lines().count(), TYPES.len() + Role::ALL.len());
+    }
+}

@@ -1,0 +1,259 @@
+//! Incidents as a person reads them: gathers the records that carry one `incident_id`, and prints the gist.
+//!
+//! What enters: marked records in any order. What leaves: a digest per incident, in order of first sight of its leading
+//! edge, and text for a terminal. Promises: the leading edge is the earliest anomalous record (the first of equals), or
+//! the earliest of all where none is anomalous. Absent on purpose: judgement; it only counts what others decided.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+};
+
+use jiff::Timestamp;
+
+/// One record that belongs to an incident.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// Event time, nanoseconds since the Unix epoch, if it has one.
+    pub time_unix_nano: Option<u64>,
+    /// Name of its service.
+    pub service: &'a str,
+    /// OTLP severity number, 0 when unknown.
+    pub severity_number: i32,
+    /// What it says.
+    pub message: &'a str,
+    /// Whether it was judged anomalous, or merely belongs.
+    pub is_anomaly: bool,
+}
+
+/// What there is to say of one incident.
+#[derive(Clone, Debug)]
+pub struct Digest<'a> {
+    /// Its id.
+    pub incident_id: String,
+    /// Its records, in time order (equals in input order).
+    pub members: Vec<Member<'a>>,
+}
+
+impl<'a> Digest<'a> {
+    /// The record it began with.
+    pub fn leading_edge(&self) -> Option<&Member<'a>> {
+        self.members
+            .iter()
+            .find(|member| member.is_anomaly)
+            .or(self.members.first())
+    }
+
+    /// How many of its records are anomalous themselves.
+    pub fn anomalous(&self) -> usize {
+        self.members.iter().filter(|member| member.is_anomaly).count()
+    }
+
+    /// Its services, in order of appearance.
+    pub fn services(&self) -> Vec<&'a str> {
+        let mut services = Vec::new();
+        for member in &self.members {
+            if !services.contains(&member.service) {
+                services.push(member.service);
+            }
+        }
+        services
+    }
+
+    /// Time of its first and of its last record.
+    pub fn span_unix_nano(&self) -> Option<(u64, u64)> {
+        let mut times = self.members.iter().filter_map(|member| member.time_unix_nano);
+        let first = times.next()?;
+        Some((first, times.next_back().unwrap_or(first)))
+    }
+
+    /// Its worst severity number.
+    pub fn worst_severity(&self) -> i32 {
+        self.members
+            .iter()
+            .map(|member| member.severity_number)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Its most frequent messages after the leading edge, with their counts, numbers told apart.
+    fn frequent(&self, most: usize) -> Vec<(&'a str, usize)> {
+        let mut counts: BTreeMap<String, (&'a str, usize)> = BTreeMap::new();
+        for member in self.members.iter().filter(|member| member.is_anomaly) {
+            let shape = member
+                .message
+                .chars()
+                .filter(|c| !c.is_ascii_digit())
+                .take(120)
+                .collect();
+            counts.entry(shape).or_insert((member.message, 0)).1 += 1;
+        }
+        let mut frequent: Vec<_> = counts.into_values().collect();
+        frequent.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        frequent.truncate(most);
+        frequent
+    }
+}
+
+/// Gathers members into incidents, ordered by the time of their first record, those without times last.
+pub fn gather<'a>(members: impl Iterator<Item = (String, Member<'a>)>) -> Vec<Digest<'a>> {
+    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut digests: Vec<Digest<'a>> = Vec::new();
+    for (incident_id, member) in members {
+        let at = *index.entry(incident_id).or_insert_with_key(|incident_id| {
+            digests.push(Digest {
+                incident_id: incident_id.clone(),
+                members: Vec::new(),
+            });
+            digests.len() - 1
+        });
+        if let Some(digest) = digests.get_mut(at) {
+            digest.members.push(member);
+        }
+    }
+    for digest in &mut digests {
+        digest
+            .members
+            .sort_by_key(|member| member.time_unix_nano.unwrap_or(u64::MAX));
+    }
+    digests.sort_by_key(|digest| digest.span_unix_nano().map_or(u64::MAX, |(first, _)| first));
+    digests
+}
+
+/// RFC 3339, UTC, as many fraction digits as are needed.
+pub fn rfc3339(time_unix_nano: u64) -> String {
+    Timestamp::from_nanosecond(i128::from(time_unix_nano))
+        .map_or_else(|_| time_unix_nano.to_string(), |t| t.to_string())
+}
+
+/// Name of the range an OTLP severity number falls into; empty when unknown.
+pub fn severity_name(severity_number: i32) -> &'static str {
+    match severity_number {
+        1..=4 => "TRACE",
+        5..=8 => "DEBUG",
+        9..=12 => "INFO",
+        13..=16 => "WARN",
+        17..=20 => "ERROR",
+        21..=24 => "FATAL",
+        _ => "",
+    }
+}
+
+/// Prints the `most` largest incidents in order of time, a few lines each.
+pub fn print(out: &mut impl Write, digests: &[Digest<'_>], most: usize) -> io::Result<()> {
+    let mut by_size: Vec<&Digest<'_>> = digests.iter().collect();
+    by_size.sort_by_key(|digest| std::cmp::Reverse(digest.members.len()));
+    let smallest_shown = by_size
+        .get(most.saturating_sub(1))
+        .map_or(0, |digest| digest.members.len());
+    let mut shown = 0;
+    for digest in digests {
+        if digest.members.len() < smallest_shown || shown == most {
+            continue;
+        }
+        shown += 1;
+        print_one(out, digest)?;
+    }
+    if shown < digests.len() {
+        writeln!(out, "  … and {} smaller ones", digests.len() - shown)?;
+    }
+    Ok(())
+}
+
+fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
+    let when = digest
+        .span_unix_nano()
+        .map_or_else(|| "no time".to_owned(), |(first, last)| span(first, last));
+    let worst = severity_name(digest.worst_severity());
+    writeln!(
+        out,
+        "● {}   {when}   {}",
+        digest.incident_id,
+        digest.services().join(", ")
+    )?;
+    writeln!(
+        out,
+        "    {} records, {} anomalous{}{worst}",
+        digest.members.len(),
+        digest.anomalous(),
+        if worst.is_empty() { "" } else { ", worst " },
+    )?;
+    if let Some(edge) = digest.leading_edge() {
+        writeln!(
+            out,
+            "    began with   {}: {}",
+            edge.service,
+            one_line(edge.message, 110)
+        )?;
+    }
+    for (message, count) in digest.frequent(3) {
+        writeln!(out, "    {count:>6} ×     {}", one_line(message, 110))?;
+    }
+    writeln!(out)
+}
+
+fn span(first: u64, last: u64) -> String {
+    let seconds = |time: u64| rfc3339(time - time % 1_000_000_000);
+    let length_s = last.saturating_sub(first) / 1_000_000_000;
+    format!("{} + {}", seconds(first), length(length_s))
+}
+
+fn length(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+/// The first `most` characters, on one line.
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(most) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn member(time_unix_nano: u64, message: &str, is_anomaly: bool) -> Member<'_> {
+        Member {
+            time_unix_nano: Some(time_unix_nano),
+            service: "s",
+            severity_number: 9,
+            message,
+            is_anomaly,
+        }
+    }
+
+    #[test]
+    fn the_leading_edge_is_the_earliest_anomalous_record() {
+        let records = [
+            member(5, "late", true),
+            member(1, "context", false),
+            member(3, "edge", true),
+        ];
+        let digests = gather(records.into_iter().map(|member| ("a".to_owned(), member)));
+        assert_eq!(digests[0].leading_edge().map(|edge| edge.message), Some("edge"));
+        assert_eq!(digests[0].span_unix_nano(), Some((1, 5)));
+    }
+
+    #[test]
+    fn printing_shows_the_largest_and_counts_the_rest() {
+        let records = (0..10u64).map(|n| (if n < 7 { "big" } else { "small" }.to_owned(), member(n, "boom", true)));
+        let digests = gather(records);
+        let mut out = Vec::new();
+        print(&mut out, &digests, 1).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("● big") && !text.contains("● small") && text.contains("1 smaller"),
+            "{text}"
+        );
+    }
+}

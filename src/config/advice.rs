@@ -1,0 +1,218 @@
+//! What to write instead: the nearest known word, the section a key belongs to, or what a later version brings.
+//!
+//! What enters: a word that is not known where it stands. What leaves: the sentence that goes with the finding.
+//! Promise: every sentence ends in something the user can write or do. Absent on purpose: places, see
+//! [`super::finding`].
+
+use super::{
+    component::{Role, TYPES},
+    settings,
+};
+
+/// About a key that the section at `section` does not know.
+pub fn unknown_key(section: &str, key: &str, known: &[&str]) -> String {
+    if let Some(message) = later(section, key) {
+        return message;
+    }
+    let list = known.join(", ");
+    if let Some(near) = nearest(key, known) {
+        return format!("unknown key; did you mean `{near}`? known keys here: {list}");
+    }
+    let elsewhere: Vec<String> = settings::sections()
+        .into_iter()
+        .filter(|(_, keys)| keys.contains(&key))
+        .map(|(section, _)| format!("`{section}.{key}`"))
+        .collect();
+    if elsewhere.is_empty() || elsewhere.len() > 3 {
+        return format!("unknown key; remove it. known keys here: {list}");
+    }
+    format!(
+        "unknown key here; it is {}. known keys here: {list}",
+        elsewhere.join(" or ")
+    )
+}
+
+/// About a word that is not one of `known`.
+pub fn unknown_value(value: &str, known: &[&str]) -> String {
+    // Spellings in capitals are accepted, not advertised.
+    let spelt: Vec<&str> = known
+        .iter()
+        .filter(|word| !word.contains(char::is_uppercase))
+        .copied()
+        .collect();
+    let known = if spelt.is_empty() { known } else { &spelt };
+    let list = known
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match nearest(value, known) {
+        Some(near) => format!("unknown value `{value}`; did you mean `{near}`? known values: {list}"),
+        None => format!("unknown value `{value}`; known values: {list}"),
+    }
+}
+
+/// About a component type that Harbinger does not have.
+pub fn unknown_type(role: Role, kind: &str) -> String {
+    let known: Vec<&str> = TYPES
+        .iter()
+        .filter(|known| known.role == role)
+        .map(|known| known.name)
+        .collect();
+    let list = known.join(", ");
+    match (role, kind) {
+        (Role::Exporter, "otlp_http" | "otlphttp") => {
+            "exporting by HTTP comes with a later version; now write `otlp_grpc: {endpoint: host:4317}`, and if the \
+             destination takes HTTP only (as Loki), send to a Collector that exports by otlp_http"
+                .to_owned()
+        }
+        (Role::Processor, "batch") => {
+            "Harbinger passes requests on as they come and has no `batch`; remove it here and batch in the Collector \
+             before or behind"
+                .to_owned()
+        }
+        (Role::Processor, "memory_limiter") => {
+            "`memory_limiter` comes with a later version; remove it here (requests, queues and caches are bounded by \
+             themselves)"
+                .to_owned()
+        }
+        (Role::Extension, "file_storage") => {
+            "`file_storage` comes with sending queues, in a later version; what was learned is kept by \
+             `processors.harbinger.state`: remove it here"
+                .to_owned()
+        }
+        _ => match nearest(kind, &known) {
+            Some(near) => format!(
+                "unknown {role} type `{kind}`; did you mean `{near}`? there are: {list} (`harbinger components` describes them)"
+            ),
+            None if matches!(role, Role::Receiver | Role::Exporter) => format!(
+                "unknown {role} type `{kind}`; there are: {list} (`harbinger components` describes them). Let a \
+                 Collector run `{kind}` and connect it by OTLP"
+            ),
+            None => format!("unknown {role} type `{kind}`; there are: {list} (`harbinger components` describes them)"),
+        },
+    }
+}
+
+/// About a pipeline id that is not for logs.
+pub fn other_pipeline(id: &str) -> String {
+    let kind = id.split('/').next().unwrap_or(id);
+    match kind {
+        "traces" | "metrics" | "profiles" => format!(
+            "Harbinger takes logs only; remove this pipeline and send {kind} from the Collector straight to their \
+             destination"
+        ),
+        _ => match nearest(kind, &["logs"]) {
+            Some(near) => format!("unknown pipeline; did you mean `{near}`?"),
+            None => "unknown pipeline; there is one, `logs`".to_owned(),
+        },
+    }
+}
+
+/// What is known in the Collector and comes to Harbinger later.
+fn later(section: &str, key: &str) -> Option<String> {
+    let role = section.split('.').next().unwrap_or_default();
+    let message = match (role, key) {
+        ("", "connectors") => {
+            "Harbinger has one pipeline and no connectors; remove them here and keep them in the Collector"
+        }
+        ("receivers", "http") if section.ends_with(".protocols") => {
+            "receiving by HTTP comes with a later version; remove `http`, write `grpc: {endpoint: localhost:4317}`, and \
+             let the sender use gRPC (in a Collector: the exporter `otlp_grpc`)"
+        }
+        ("receivers", "tls" | "auth") => {
+            "securing the receiver comes with a later version; remove it, and keep the endpoint on localhost or behind a \
+             proxy that does it"
+        }
+        (
+            "receivers",
+            "keepalive" | "max_concurrent_streams" | "read_buffer_size" | "write_buffer_size" | "transport",
+        ) => "not adjustable in this version; remove it",
+        ("exporters", "sending_queue") => {
+            "sending queues come with a later version; remove it: until then the sender is answered when the next hop \
+             has the records, so that its own queue keeps what cannot be delivered"
+        }
+        ("exporters", "tls" | "auth") => "not in this version; remove it",
+        ("exporters", _) if section.ends_with(".tls") => {
+            "TLS comes with a later version; write `tls: {insecure: true}` and send to a Collector or proxy on this machine \
+             that speaks TLS"
+        }
+        (
+            "exporters",
+            "keepalive" | "balancer_name" | "read_buffer_size" | "write_buffer_size" | "wait_for_ready" | "authority",
+        ) => "not adjustable in this version; remove it",
+        ("service", "traces") => "Harbinger traces nothing of itself; remove it",
+        _ => return None,
+    };
+    Some(message.to_owned())
+}
+
+/// Whether what stands at `key` must not be shown: header values, tokens and the like.
+pub fn is_secret(key: &str) -> bool {
+    // `headers: {X-Scope-OrgID: {from_context: NAME}}` names a header, it does not hold one.
+    if key.ends_with(".from_context") {
+        return false;
+    }
+    let mut steps = key.split('.').map(|step| step.split('[').next().unwrap_or(step));
+    steps.any(|step| {
+        let step = step.to_ascii_lowercase();
+        [
+            "headers",
+            "token",
+            "password",
+            "secret",
+            "api_key",
+            "authorization",
+            "credential",
+        ]
+        .iter()
+        .any(|word| step == *word || step.ends_with(&format!("_{word}")))
+    })
+}
+
+/// The word of `known` that `word` was probably meant to be.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let plain = |word: &str| word.to_ascii_lowercase().replace('-', "_");
+    let word = plain(word);
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &plain(candidate)), *candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_by_their_keys() {
+        for key in [
+            "exporters.otlp_grpc.headers.X-Scope-OrgID",
+            "a.bearer_token",
+            "a.headers[0].value",
+            "x.password",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in [
+            "exporters.otlp_grpc.endpoint",
+            "processors.harbinger.text.max_text_bytes",
+            "embedding.tokenizer",
+        ] {
+            assert!(!is_secret(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        assert_eq!(nearest("detecton", &["text", "detection"]), Some("detection"));
+        assert_eq!(
+            nearest("snapshot-interval", &["snapshot_interval"]),
+            Some("snapshot_interval")
+        );
+        assert_eq!(nearest("window", &["mode", "seed"]), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Endpoints that cannot work together.
+//!
+//! What enters: what runs. What leaves: findings. Promise: no two parts of the agent listen on one port, and the agent
+//! does not send to itself. Absent on purpose: whether a port is free, which only a start can show.
+
+use super::{
+    document::Node,
+    finding::{Finding, Place},
+    read::Findings,
+    service::MetricsLevel,
+    settings::{Exporter, Extension, Receiver, Settings},
+};
+
+struct Endpoint {
+    steps: Vec<String>,
+    address: String,
+}
+
+/// Puts a finding in `findings` for every endpoint that is in the way of another.
+pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
+    let mut listening: Vec<Endpoint> = Vec::new();
+    let mut listen = |steps: Vec<String>, address: &str| {
+        // Port 0 is any free port.
+        if let Some(taken) = listening
+            .iter()
+            .find(|taken| same(&taken.address, address) && !address.ends_with(":0"))
+        {
+            let message = format!(
+                "`{address}` is where `{}` listens already; give one of them another port",
+                taken.steps.join(".")
+            );
+            findings
+                .borrow_mut()
+                .push(Finding::new(place(root, &steps), steps.join("."), message));
+        }
+        listening.push(Endpoint {
+            steps,
+            address: address.to_owned(),
+        });
+    };
+    for (id, Receiver::Otlp(receiver)) in &settings.receivers {
+        let steps = ["receivers", &id.to_string(), "protocols", "grpc", "endpoint"]
+            .map(str::to_owned)
+            .to_vec();
+        listen(steps, &receiver.protocols.grpc.endpoint);
+    }
+    for (id, Extension::HealthCheck(health)) in &settings.extensions {
+        listen(
+            ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
+            &health.endpoint,
+        );
+    }
+    if settings.telemetry.metrics.level != MetricsLevel::None {
+        for reader in &settings.telemetry.metrics.readers {
+            if let Some(pull) = &reader.pull {
+                let steps = ["service", "telemetry", "metrics", "readers"]
+                    .map(str::to_owned)
+                    .to_vec();
+                listen(steps, &pull.exporter.prometheus.endpoint());
+            }
+        }
+    }
+    if let (id, Exporter::OtlpGrpc(exporter)) = &settings.exporter
+        && let Some(own) = listening
+            .iter()
+            .find(|own| same(&own.address, bare(&exporter.endpoint)))
+    {
+        let steps = ["exporters", &id.to_string(), "endpoint"].map(str::to_owned);
+        let message = format!(
+            "`{}` is this agent's own `{}`; write the endpoint of the next hop",
+            exporter.endpoint,
+            own.steps.join(".")
+        );
+        findings
+            .borrow_mut()
+            .push(Finding::new(place(root, &steps), steps.join("."), message));
+    }
+}
+
+/// `host:port` without scheme and path.
+fn bare(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Whether two endpoints are one on this machine, as far as their text tells.
+fn same(one: &str, other: &str) -> bool {
+    match (one.rsplit_once(':'), other.rsplit_once(':')) {
+        (Some((one, port)), Some((other, other_port))) => {
+            let local = |host: &str| matches!(host, "" | "localhost" | "127.0.0.1" | "[::1]");
+            let any = |host: &str| matches!(host, "" | "0.0.0.0" | "[::]");
+            let (any_one, any_other) = (any(one), any(other));
+            port == other_port
+                && (one.eq_ignore_ascii_case(other) || (local(one) || any_one) && (local(other) || any_other))
+        }
+        _ => false,
+    }
+}
+
+/// Where the value at `steps` was written, or the deepest section above it that was.
+fn place(root: &Node, steps: &[String]) -> Option<Place> {
+    let mut node = root;
+    for step in steps {
+        match node.entry(step) {
+            Some(entry) => node = &entry.value,
+            None => break,
+        }
+    }
+    Some(node.place.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same;
+
+    #[test]
+    fn one_port_on_this_machine_is_one_endpoint() {
+        assert!(same("localhost:4317", "127.0.0.1:4317"));
+        assert!(same("0.0.0.0:4317", "localhost:4317"));
+        assert!(same("Collector:4317", "collector:4317"));
+        assert!(!same("0.0.0.0:4317", "collector:4317"));
+        assert!(!same("localhost:4317", "localhost:4318"));
+    }
+}

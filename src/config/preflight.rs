@@ -1,0 +1,56 @@
+//! What `harbinger validate` can see of the disk without starting.
+//!
+//! What enters: what runs. What leaves: errors about paths that a start would fail on. Promise: nothing is created or
+//! changed. Absent on purpose: permissions (whoever validates need not be who runs), ports and the model.
+
+use std::path::Path;
+
+use super::{
+    finding::{ConfigError, Finding},
+    settings::{Exporter, Settings},
+};
+
+/// Checks the paths in `settings`.
+///
+/// # Errors
+/// Every path that cannot work.
+pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
+    let mut findings = Vec::new();
+    let mut tell = |key: String, message: String| findings.push(Finding::new(None, key, message));
+    if let (id, Exporter::File(file)) = &settings.exporter {
+        let key = format!("exporters.{id}.path");
+        let directory = file.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if file.path.is_dir() {
+            tell(
+                key,
+                format!("{} is a directory; write the path of a file in it", file.path.display()),
+            );
+        } else if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+            let directory = directory.display();
+            tell(
+                key,
+                format!("the directory {directory} does not exist; make it (`mkdir -p {directory}`)"),
+            );
+        }
+    }
+    let state = &settings.harbinger.state;
+    if state.enabled
+        && let Some(file) = existing(&state.directory).filter(|existing| !existing.is_dir())
+    {
+        let message = format!(
+            "{} is no directory; write the path of one, which is made if missing",
+            file.display()
+        );
+        tell(format!("processors.{}.state.directory", settings.processor), message);
+    }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError(findings))
+    }
+}
+
+/// The deepest part of `path` that exists.
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|ancestor| ancestor.exists())
+}

@@ -1,0 +1,213 @@
+//! Components as they are defined: their sections to the settings of the rooms and edges.
+//!
+//! What enters: `receivers`, `processors`, `exporters` and `extensions`. What leaves: settings, checked by who owns them.
+//! Promise: all sections of a component are read, so that all that is wrong is told of. Absent on purpose: what runs.
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    super::{
+        component::{ComponentId, ComponentType, Components, Role},
+        document::{Content, Entry, Node},
+        read::{join, known_keys, refuse_unknown},
+        settings::{
+            Detection, DetectionMode, Embedding, Exporter, Extension, Harbinger, OtlpReceiver, Processor, Protocols,
+            Receiver, State, detection_keys, embedding_keys,
+        },
+    },
+    Defined, Resolver,
+};
+use crate::{
+    edge::receive_grpc::Settings as GrpcSettings,
+    engine::{
+        annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
+        text::Settings as TextSettings,
+    },
+    pipeline::embedding::Settings as WaitingSettings,
+};
+
+impl Resolver {
+    pub(super) fn components<T>(
+        &self,
+        root: &Node,
+        role: Role,
+        defined: &mut Vec<Defined>,
+        read: impl Fn(&Self, &ComponentType, &Node, &str) -> Option<T>,
+    ) -> Components<T> {
+        let section = self.section(root, role.section());
+        let mut components = Components::default();
+        let example = match role {
+            Role::Receiver => "otlp: {protocols: {grpc: {}}}",
+            Role::Processor => "harbinger: {}",
+            Role::Exporter => "otlp_grpc: {endpoint: host:4317}",
+            Role::Extension => "health_check: {}",
+        };
+        if !self.is_section(&section, role.section(), example) {
+            return components;
+        }
+        for Entry { key, place, value } in section.entries() {
+            let path = join(role.section(), key);
+            let known = ComponentId::of(role, key);
+            let id = known.as_ref().ok().map(|(id, _)| id.clone());
+            defined.push(Defined {
+                role,
+                text: key.clone(),
+                id,
+                place: place.clone(),
+            });
+            match known {
+                Err(message) => self.tell(place, path, message),
+                Ok((id, kind)) => {
+                    if let Some(component) = read(self, kind, value, &path) {
+                        components.0.push((id, component));
+                    }
+                }
+            }
+        }
+        components
+    }
+
+    pub(super) fn receiver(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Receiver> {
+        const EXAMPLE: &str = "protocols: {grpc: {endpoint: localhost:4317}}";
+        if !self.is_section(node, key, EXAMPLE) {
+            return None;
+        }
+        refuse_unknown(node, key, &["protocols"], &self.findings);
+        let protocols = self.section(node, "protocols");
+        let key = join(key, "protocols");
+        if !self.is_section(&protocols, &key, "grpc: {endpoint: localhost:4317}") {
+            return None;
+        }
+        refuse_unknown(&protocols, &key, &["grpc"], &self.findings);
+        if protocols.entries().is_empty() {
+            self.tell(
+                &protocols.place,
+                key,
+                format!("no protocol is named; write `{EXAMPLE}`"),
+            );
+            return None;
+        }
+        let entry = protocols.entry("grpc")?;
+        let key = join(&key, "grpc");
+        let grpc: GrpcSettings = self.read(&entry.value, &key)?;
+        self.check(&entry.value, &key, grpc.validate())?;
+        Some(Receiver::Otlp(OtlpReceiver {
+            protocols: Protocols { grpc },
+        }))
+    }
+
+    pub(super) fn processor(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Processor> {
+        if !self.is_section(node, key, "harbinger: {}") {
+            return None;
+        }
+        let sections = ["text", "embedding", "detection", "correlation", "attributes", "state"];
+        refuse_unknown(node, key, &sections, &self.findings);
+        // All sections are read before any is missed, so that all that is wrong is told of.
+        let text = self.engine_section(node, key, "text", TextSettings::validate);
+        let embedding = self.embedding(&self.section(node, "embedding"), &join(key, "embedding"));
+        let detection = self.detection(&self.section(node, "detection"), &join(key, "detection"));
+        let correlation = self.engine_section(node, key, "correlation", CorrelateSettings::validate);
+        let attributes = self.engine_section(node, key, "attributes", AnnotateSettings::validate);
+        let state = self.engine_section(node, key, "state", State::validate);
+        Some(Processor::Harbinger(Box::new(Harbinger {
+            text: text?,
+            embedding: embedding?,
+            detection: detection?,
+            correlation: correlation?,
+            attributes: attributes?,
+            state: state?,
+        })))
+    }
+
+    fn engine_section<T: DeserializeOwned>(
+        &self,
+        node: &Node,
+        key: &str,
+        name: &str,
+        validate: impl Fn(&T) -> Result<(), String>,
+    ) -> Option<T> {
+        let (node, key) = (self.section(node, name), join(key, name));
+        let settings = self.read(&node, &key)?;
+        self.check(&node, &key, validate(&settings))?;
+        Some(settings)
+    }
+
+    fn embedding(&self, node: &Node, key: &str) -> Option<Embedding> {
+        let (model, waiting) = self.shared(node, key, &embedding_keys())?;
+        let embedding = Embedding { model, waiting };
+        self.check(node, key, embedding.model.validate())?;
+        self.check(node, key, can_wait(&embedding.waiting))?;
+        Some(embedding)
+    }
+
+    fn detection(&self, node: &Node, key: &str) -> Option<Detection> {
+        let (mode, score): (DetectionMode, _) = self.shared(node, key, &detection_keys())?;
+        let detection = Detection { mode: mode.mode, score };
+        self.check(node, key, detection.score.validate())?;
+        Some(detection)
+    }
+
+    /// Reads a section that two types share, each by the keys it knows.
+    fn shared<A: DeserializeOwned, B: DeserializeOwned>(
+        &self,
+        node: &Node,
+        key: &str,
+        known: &[&str],
+    ) -> Option<(A, B)> {
+        if !self.is_section(node, key, &format!("{}: …", known.first().unwrap_or(&"key"))) {
+            return None;
+        }
+        refuse_unknown(node, key, known, &self.findings);
+        let part = |keys: &[&str]| Node {
+            content: Content::Mapping(
+                node.entries()
+                    .iter()
+                    .filter(|entry| keys.contains(&entry.key.as_str()))
+                    .cloned()
+                    .collect(),
+            ),
+            ..node.clone()
+        };
+        let first = self.read(&part(known_keys::<A>()), key);
+        let second = self.read(&part(known_keys::<B>()), key);
+        Some((first?, second?))
+    }
+
+    pub(super) fn exporter(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Exporter> {
+        let exporter = match kind.name {
+            "otlp_grpc" => Exporter::OtlpGrpc(self.read(node, key)?),
+            "file" => Exporter::File(self.read(node, key)?),
+            _ => Exporter::Debug(self.read(node, key)?),
+        };
+        self.check(
+            node,
+            key,
+            match &exporter {
+                Exporter::OtlpGrpc(settings) => settings.validate(),
+                Exporter::File(settings) => settings.validate(),
+                Exporter::Debug(_) => Ok(()),
+            },
+        )?;
+        Some(exporter)
+    }
+
+    pub(super) fn extension(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
+        self.read(node, key).map(Extension::HealthCheck)
+    }
+}
+
+/// Refuses a queue to the model that nothing would ever pass.
+fn can_wait(waiting: &WaitingSettings) -> Result<(), String> {
+    if waiting.deadline.is_zero() {
+        return Err("deadline: 0 leaves the model no time; write `250ms`, or set `detection: {mode: off}`".to_owned());
+    }
+    let counts = [
+        ("max_queue", waiting.max_queue),
+        ("memo_capacity", waiting.memo_capacity),
+        ("threads", waiting.threads),
+    ];
+    match counts.into_iter().find(|(_, count)| *count == 0) {
+        Some((key, _)) => Err(format!("{key}: 0 keeps the model from working; write 1 or more")),
+        None => Ok(()),
+    }
+}

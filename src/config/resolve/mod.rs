@@ -1,0 +1,164 @@
+//! From the tree the user wrote to what is defined and what runs.
+//!
+//! What enters: one merged, expanded tree. What leaves: [`Config`] and [`Settings`], with warnings, or every finding
+//! that stands in the way. Promises: each mistake is told of once, at the place it was written; what is defined but does
+//! not run is warned of; no component runs that is not named in `service`. Absent on purpose: files, sockets and the
+//! model: what only a start can show.
+
+mod define;
+mod service;
+
+use std::cell::RefCell;
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    component::{ComponentId, Components, Role},
+    document::{Content, Node},
+    endpoints,
+    finding::{ConfigError, Finding, Place},
+    read::{Findings, join, read, refuse_unknown},
+    settings::{Config, Processor, Settings},
+};
+
+/// Resolves `root`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Settings), ConfigError> {
+    let resolver = Resolver {
+        findings: RefCell::default(),
+    };
+    let mut config = Config::default();
+    refuse_unknown(
+        root,
+        "",
+        &["receivers", "processors", "exporters", "extensions", "service"],
+        &resolver.findings,
+    );
+    let mut defined = Vec::new();
+    config.receivers = resolver.components(root, Role::Receiver, &mut defined, Resolver::receiver);
+    config.processors = resolver.components(root, Role::Processor, &mut defined, Resolver::processor);
+    config.exporters = resolver.components(root, Role::Exporter, &mut defined, Resolver::exporter);
+    config.extensions = resolver.components(root, Role::Extension, &mut defined, Resolver::extension);
+    config.service = resolver.service(root, &defined);
+    resolver.warn_of_unused(&config.service, &defined, warnings);
+    let settings = resolver.running(&config);
+    if let Some(settings) = &settings {
+        endpoints::check(root, settings, &resolver.findings);
+    }
+    let mut findings = resolver.findings.into_inner();
+    // In the order of the text, as they are corrected.
+    findings.sort_by_key(|finding| {
+        finding
+            .place
+            .as_ref()
+            .map(|place| (place.source.clone(), place.position))
+    });
+    match settings {
+        Some(settings) if findings.is_empty() => Ok((config, settings)),
+        _ => Err(ConfigError(findings)),
+    }
+}
+
+/// A component that was defined, whether it could be read or not.
+struct Defined {
+    role: Role,
+    /// The id as it was written.
+    text: String,
+    /// The id, unless it was refused.
+    id: Option<ComponentId>,
+    place: Place,
+}
+
+struct Resolver {
+    findings: Findings,
+}
+
+impl Resolver {
+    fn tell(&self, place: &Place, key: impl Into<String>, message: impl Into<String>) {
+        self.findings
+            .borrow_mut()
+            .push(Finding::new(Some(place.clone()), key, message));
+    }
+
+    /// Reads `node`; what is wrong is put with the findings.
+    fn read<T: DeserializeOwned>(&self, node: &Node, key: &str) -> Option<T> {
+        read(node, key, &self.findings)
+            .map_err(|finding| self.findings.borrow_mut().push(finding))
+            .ok()
+    }
+
+    /// Puts what a room says of its settings with the findings, at the key it names: `key: message`, a first word that is
+    /// a key, or keys in backticks, outermost first.
+    fn check(&self, node: &Node, key: &str, outcome: Result<(), String>) -> Option<()> {
+        let Err(message) = outcome else {
+            return Some(());
+        };
+        let (mut node, mut key) = (node, key.to_owned());
+        if let Some((name, rest)) = message.split_once(": ").filter(|(name, _)| is_key(name)) {
+            let place = node.entry(name).map_or(&node.place, |entry| &entry.value.place);
+            self.tell(place, join(&key, name), rest);
+            return None;
+        }
+        let first = message.split([' ', ':', ',']).take(1);
+        let quoted = message
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|word| word.split(':').next());
+        for name in first.chain(quoted) {
+            if let Some(entry) = node.entry(name) {
+                (node, key) = (&entry.value, join(&key, name));
+            }
+        }
+        self.tell(&node.place, key, message);
+        None
+    }
+
+    /// The section `name` of `node`, empty when it is absent.
+    fn section(&self, node: &Node, name: &str) -> Node {
+        node.entry(name)
+            .map_or_else(|| Node::empty(node.place.clone()), |entry| entry.value.clone())
+    }
+
+    /// Whether `node` is a section; says so if not.
+    fn is_section(&self, node: &Node, key: &str, example: &str) -> bool {
+        let is = matches!(node.content, Content::Mapping(_)) || node.is_null();
+        if !is {
+            self.tell(
+                &node.place,
+                key,
+                format!("expected a section (lines of `key: value`); write `{example}`"),
+            );
+        }
+        is
+    }
+
+    /// What runs, if the pipeline is whole.
+    fn running(&self, config: &Config) -> Option<Settings> {
+        let pipeline = config.service.pipelines.values().next()?;
+        let ([processor], [exporter]) = (&*pipeline.processors, &*pipeline.exporters) else {
+            return None;
+        };
+        let Processor::Harbinger(harbinger) = config.processors.get(processor)?;
+        Some(Settings {
+            receivers: chosen(&config.receivers, &pipeline.receivers)?,
+            processor: processor.clone(),
+            harbinger: (**harbinger).clone(),
+            exporter: (exporter.clone(), config.exporters.get(exporter)?.clone()),
+            extensions: chosen(&config.extensions, &config.service.extensions)?,
+            telemetry: config.service.telemetry.clone(),
+        })
+    }
+}
+
+fn is_key(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|part| part.is_ascii_alphanumeric() || part == '_')
+}
+
+fn chosen<T: Clone>(components: &Components<T>, ids: &[ComponentId]) -> Option<Vec<(ComponentId, T)>> {
+    ids.iter()
+        .map(|id| components.get(id).map(|component| (id.clone(), component.clone())))
+        .collect()
+}

@@ -1,0 +1,265 @@
+//! `service`: what runs, and what the agent says of itself, in the Collector's shape.
+//!
+//! What enters: the `service` section. What leaves: [`Service`]. Promise: defaults are the Collector's: `info` to
+//! standard error, Prometheus on localhost:8888. Absent on purpose: traces of the agent's own, sampling of its log.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::component::ComponentId;
+
+/// `service`
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Service {
+    /// The extensions that run.
+    pub extensions: Vec<ComponentId>,
+    /// The pipelines that run, by id.
+    pub pipelines: BTreeMap<String, Pipeline>,
+    /// What the agent says of itself.
+    pub telemetry: Telemetry,
+}
+
+/// `service.pipelines.logs`
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Pipeline {
+    /// Where logs come from.
+    pub receivers: Vec<ComponentId>,
+    /// What they pass through.
+    pub processors: Vec<ComponentId>,
+    /// Where they go.
+    pub exporters: Vec<ComponentId>,
+}
+
+/// `service.telemetry`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// The agent's own log, on standard error.
+    pub logs: Logs,
+    /// The agent's own metrics.
+    pub metrics: Metrics,
+    /// Attributes that say which agent it is, sent with pushed metrics.
+    pub resource: BTreeMap<String, String>,
+}
+
+/// `service.telemetry.logs`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logs {
+    /// The least severity that is written.
+    pub level: LogLevel,
+    /// How lines are written.
+    pub encoding: LogEncoding,
+}
+
+/// A severity of the agent's own log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Everything, for developers.
+    #[serde(alias = "DEBUG")]
+    Debug,
+    /// What happens.
+    #[default]
+    #[serde(alias = "INFO")]
+    Info,
+    /// What may need attention.
+    #[serde(alias = "WARN")]
+    Warn,
+    /// What went wrong.
+    #[serde(alias = "ERROR")]
+    Error,
+}
+
+/// How lines of the agent's own log are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogEncoding {
+    /// For people.
+    #[default]
+    Console,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `service.telemetry.metrics`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// `none` turns the agent's metrics off; there is one set of them at every other level.
+    pub level: MetricsLevel,
+    /// How the metrics leave.
+    pub readers: Vec<Reader>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            level: MetricsLevel::default(),
+            readers: vec![Reader {
+                pull: Some(Pull::default()),
+                periodic: None,
+            }],
+        }
+    }
+}
+
+/// How much the agent measures of itself, in the Collector's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsLevel {
+    /// Nothing leaves.
+    None,
+    /// As `normal`.
+    Basic,
+    /// All metrics.
+    #[default]
+    Normal,
+    /// As `normal`.
+    Detailed,
+}
+
+/// One way for metrics to leave: one of its two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reader {
+    /// They are fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+    /// They are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub periodic: Option<Periodic>,
+}
+
+/// `pull`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pull {
+    /// Who fetches.
+    pub exporter: PullExporter,
+}
+
+/// `pull.exporter`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PullExporter {
+    /// Prometheus.
+    pub prometheus: Prometheus,
+}
+
+/// `pull.exporter.prometheus`: where `/metrics` is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prometheus {
+    /// Host name or address to listen on.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 8888,
+        }
+    }
+}
+
+impl Prometheus {
+    /// `host:port`
+    pub fn endpoint(&self) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `periodic`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Periodic {
+    /// Milliseconds from one sending to the next.
+    #[serde(default = "minute_ms")]
+    pub interval: u64,
+    /// Milliseconds that one sending may take.
+    #[serde(default = "half_minute_ms")]
+    pub timeout: u64,
+    /// Where they go.
+    pub exporter: PeriodicExporter,
+}
+
+fn minute_ms() -> u64 {
+    60_000
+}
+
+fn half_minute_ms() -> u64 {
+    30_000
+}
+
+/// `periodic.exporter`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodicExporter {
+    /// An OTLP endpoint.
+    pub otlp: OtlpMetrics,
+}
+
+/// `periodic.exporter.otlp`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpMetrics {
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: OtlpProtocol,
+    /// URL of the gRPC endpoint, as `http://localhost:4317`.
+    pub endpoint: String,
+}
+
+/// The protocols that metrics can be sent by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OtlpProtocol {
+    /// OTLP by gRPC.
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+}
+
+impl Telemetry {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead, after the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.metrics.level != MetricsLevel::None && self.metrics.readers.is_empty() {
+            return Err("metrics: `readers` is empty; name a reader, or write `level: none`".to_owned());
+        }
+        for reader in &self.metrics.readers {
+            if reader.pull.is_some() == reader.periodic.is_some() {
+                return Err(
+                    "metrics: each of `readers` is either `pull: …` or `periodic: …`; write one of them".to_owned(),
+                );
+            }
+            if let Some(periodic) = &reader.periodic {
+                let endpoint = &periodic.exporter.otlp.endpoint;
+                if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                    return Err(format!(
+                        "metrics: the endpoint `{endpoint}` of a periodic reader is not a URL; write `http://{}`",
+                        if endpoint.is_empty() {
+                            "localhost:4317"
+                        } else {
+                            endpoint
+                        }
+                    ));
+                }
+                if periodic.interval == 0 || periodic.timeout == 0 {
+                    return Err("metrics: `interval` and `timeout` are milliseconds, 1 or more".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}

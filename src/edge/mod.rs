@@ -1,0 +1,102 @@
+//! The edge: all input and output. This file holds the contracts that receivers, exporters and stores meet.
+//!
+//! What enters: bytes from callers, files and disks. What leaves: bytes to the next hop and to the state directory.
+//! Promise: an edge knows nothing of verdicts; it moves bytes, deadlines and refusals, and never panics on bad input.
+//! Absent on purpose: configuration (each edge owns its `Settings`) and everything the engine decides.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+pub mod export_debug;
+pub mod export_file;
+pub mod export_otlp;
+pub mod files;
+pub mod health;
+pub mod model;
+pub mod receive_grpc;
+pub mod store;
+mod transport;
+
+/// A boxed future, as the object-safe contracts below need.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Request metadata of a caller (lower-case header names and their values), kept when `include_metadata` is on.
+///
+/// Only printable ASCII values are kept; `grpc-*`, `content-type`, `te`, `user-agent` and `:pseudo` headers never are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(pub Arc<[(String, String)]>);
+
+impl Metadata {
+    /// All values of the header `name` (compared without regard to case), in the order they came.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// One `ExportLogsServiceRequest` on its way, still as the bytes it came in (or, outbound, with our attributes spliced in).
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The protobuf bytes, uncompressed.
+    pub body: Bytes,
+    /// What the caller said beside the bytes.
+    pub metadata: Metadata,
+    /// When the caller must have an answer: its own deadline less a margin.
+    pub deadline: Instant,
+}
+
+/// Why a request was not taken. Says what the caller should do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are not what the service takes: do not send them again (INVALID_ARGUMENT).
+    #[error("malformed request: {0}")]
+    Malformed(String),
+    /// Nothing is wrong with the request: send the same bytes again, after `retry_after` if given (UNAVAILABLE + RetryInfo).
+    #[error("unavailable: {message}")]
+    Unavailable {
+        /// What stands in the way.
+        message: String,
+        /// How long the caller should wait.
+        retry_after: Option<Duration>,
+    },
+    /// The next hop refused for good: its own code (a gRPC status code), message and `grpc-status-details-bin` go back to the caller.
+    #[error("refused by the next hop (gRPC code {code}): {message}")]
+    Permanent {
+        /// gRPC status code of the next hop.
+        code: i32,
+        /// Its message.
+        message: String,
+        /// Its encoded `google.rpc.Status`, empty when it sent none.
+        details: Bytes,
+    },
+}
+
+/// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records.
+pub trait Intake: Send + Sync + 'static {
+    /// Takes one request; `Ok` holds the `ExportLogsServiceResponse` bytes for the caller.
+    fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+}
+
+/// A way out. `Ok` means the destination has accepted the bytes; retries happen inside, never past `request.deadline`.
+pub trait Exporter: Send + Sync + 'static {
+    /// Sends one request; `Ok` holds the destination's `ExportLogsServiceResponse` bytes, possibly with a `partial_success`.
+    fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+}
+
+/// Where what was learned survives a restart. Calls block: never from an async thread.
+pub trait Store: Send + Sync + 'static {
+    /// Replaces the snapshot atomically (write aside, sync, rename, sync the directory).
+    fn save_snapshot(&self, bytes: &[u8]) -> std::io::Result<()>;
+    /// Appends one entry to the journal of the current epoch; durable (fdatasync) on return when `sync`.
+    fn append_journal(&self, entry: &[u8], sync: bool) -> std::io::Result<()>;
+    /// Returns once everything appended is on the disk (fdatasync).
+    fn sync_journal(&self) -> std::io::Result<()>;
+    /// Begins the journal of `epoch`; entries of epochs before the saved snapshot's are deleted by [`Store::prune_journal`].
+    fn begin_epoch(&self, epoch: u64) -> std::io::Result<()>;
+    /// Deletes journals of epochs older than `epoch`.
+    fn prune_journal(&self, epoch: u64) -> std::io::Result<()>;
+}

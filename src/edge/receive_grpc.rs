@@ -1,0 +1,603 @@
+//! The OTLP gRPC receiver: `LogsService/Export`, the bytes of each request handed on as they are.
+//!
+//! What enters: calls of OTLP clients (item numbers of CONFORMANCE.md: 1, 2, 4, 6–9). What leaves: [`Request`]s to an
+//! [`Intake`], and its answer to the caller.
+//! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`,
+//! what cannot never looks as if it could; bytes and requests held at the same time are bounded; nothing is decoded.
+//! Absent on purpose: TLS and authentication (a later version), health and reflection services, and OTLP/HTTP, which
+//! will be its sibling.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, header};
+use http_body::Body;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use tonic::{Code, Status};
+
+use super::{
+    Intake, Metadata, Request,
+    transport::{
+        EXPORT_PATH, MIB,
+        admission::Place,
+        compression::{self, Compression, DecompressionError},
+        connections,
+        framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
+        listening, metadata, status,
+    },
+};
+
+pub use super::transport::{
+    admission::Admission,
+    connections::{Keepalive, ServerParameters},
+    listening::BindError,
+};
+
+/// Where users set the address, for the error about a taken port.
+const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.grpc.endpoint`";
+/// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is kept of a caller's timeout for the way back.
+const MARGIN: Duration = Duration::from_millis(500);
+/// A caller that would wait longer is not waited with: its request holds a place.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a request may take to arrive when its caller names no timeout.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The wait asked of callers when the receiver itself refuses.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The largest response (item 9).
+const MAX_RESPONSE_BYTES: usize = 4 * MIB;
+/// Smaller responses are not worth compressing.
+const COMPRESS_FROM_BYTES: usize = 1024;
+
+/// The section `receivers.otlp.protocols.grpc`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `host:port`; `localhost` listens on IPv4 and IPv6, `:4317` on all interfaces.
+    pub endpoint: String,
+    /// Largest request, in MiB after decompression.
+    pub max_recv_msg_size_mib: usize,
+    /// Keep the callers' headers for exporters (`from_context`).
+    pub include_metadata: bool,
+    /// Calls under way at the same time on one connection.
+    pub max_concurrent_streams: u32,
+    /// Requests held at the same time; one more is refused with UNAVAILABLE.
+    pub max_requests_in_flight: usize,
+    /// Bytes of requests held at the same time, in MiB; never less than one largest request.
+    pub max_mib_in_flight: usize,
+    /// Pings, idle time and age of connections.
+    pub keepalive: Keepalive,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4317".into(),
+            max_recv_msg_size_mib: 64,
+            include_metadata: false,
+            max_concurrent_streams: 256,
+            max_requests_in_flight: 1024,
+            max_mib_in_flight: 256,
+            keepalive: Keepalive::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Says what is wrong and what to write instead.
+    pub fn validate(&self) -> Result<(), String> {
+        let port = self.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return Err(format!(
+                "`endpoint: {}` has no port: write host:port, like localhost:4317",
+                self.endpoint
+            ));
+        }
+        if !(1..4096).contains(&self.max_recv_msg_size_mib) {
+            return Err("`max_recv_msg_size_mib` must lie between 1 and 4095, for example 64".into());
+        }
+        if self.max_concurrent_streams == 0 || self.max_requests_in_flight == 0 {
+            return Err("`max_concurrent_streams` and `max_requests_in_flight` must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+/// What happened to requests since the start. A request is counted in exactly one of the first four.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests acknowledged.
+    pub accepted_requests: AtomicU64,
+    /// Requests refused for now: the caller may send them again.
+    pub refused_requests: AtomicU64,
+    /// Requests refused for good: malformed, too large, or refused by the next hop.
+    pub failed_requests: AtomicU64,
+    /// Calls of methods that Harbinger does not have.
+    pub unknown_method_requests: AtomicU64,
+    /// Bytes of the acknowledged requests, uncompressed.
+    pub accepted_bytes: AtomicU64,
+}
+
+/// A receiver that has its sockets and is not serving yet.
+#[derive(Debug)]
+pub struct Receiver {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    admission: Arc<Admission>,
+}
+
+impl Receiver {
+    /// Takes the address. Do this before anything else starts: a taken port is then the only thing that happened.
+    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
+        let addresses = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        let largest = settings.max_mib_in_flight.max(settings.max_recv_msg_size_mib);
+        let admission = Arc::new(Admission::new(
+            settings.max_requests_in_flight,
+            largest.saturating_mul(MIB),
+        ));
+        Ok(Self {
+            listeners,
+            addresses,
+            settings,
+            counters: Arc::default(),
+            admission,
+        })
+    }
+
+    /// The bound addresses, at least one; they share one port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The counters, also while serving.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// What is held at the moment, also while serving.
+    pub fn admission(&self) -> Arc<Admission> {
+        self.admission.clone()
+    }
+
+    /// Serves until `shutdown`; then accepts nothing more, and returns when every call under way has its answer.
+    pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
+        let parameters = self.settings.keepalive.server_parameters.clone();
+        let service = Arc::new(Service {
+            intake,
+            limit: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
+            include_metadata: self.settings.include_metadata,
+            counters: self.counters,
+            admission: self.admission,
+            lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+        });
+        let handler = move |request| {
+            let service = service.clone();
+            async move { service.call(request).await }
+        };
+        connections::serve(
+            self.listeners,
+            &parameters,
+            self.settings.max_concurrent_streams,
+            handler,
+            shutdown,
+        )
+        .await;
+    }
+}
+
+struct Service {
+    intake: Arc<dyn Intake>,
+    limit: usize,
+    include_metadata: bool,
+    counters: Arc<Counters>,
+    admission: Arc<Admission>,
+    lanes: Semaphore,
+}
+
+impl Service {
+    /// Answers one HTTP/2 request.
+    async fn call<B>(&self, request: HttpRequest<B>) -> Response<Outgoing>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (parts, body) = request.into_parts();
+        if parts.method != Method::POST || !is_grpc(&parts.headers) {
+            self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
+            return not_grpc();
+        }
+        if parts.uri.path() != EXPORT_PATH {
+            self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
+            return Status::unimplemented(unknown_method(parts.uri.path())).into_http();
+        }
+        let accepted = Compression::accepted_by(&parts.headers);
+        match self.export(parts.headers, body).await {
+            Ok(message) => success(message, accepted).await,
+            Err(status) => {
+                let for_now = status::is_retried(&status);
+                let counter = if for_now {
+                    &self.counters.refused_requests
+                } else {
+                    &self.counters.failed_requests
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                status.into_http()
+            }
+        }
+    }
+
+    async fn export<B>(&self, headers: HeaderMap, body: B) -> Result<Bytes, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let arrival = Instant::now();
+        let Some(mut place) = self.admission.enter() else {
+            return Err(busy("too many requests at the same time (`max_requests_in_flight`)"));
+        };
+        let encoding = Compression::of(&headers).map_err(unknown_encoding)?;
+        let deadline = caller_timeout(&headers).map(|timeout| arrival + answer_within(timeout));
+        let reading = self.read(body, encoding, &mut place);
+        let body = timeout_at(deadline.unwrap_or(arrival + READ_TIMEOUT), reading)
+            .await
+            .map_err(|_| busy("the request did not arrive in time"))??;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + answer_within(DEFAULT_TIMEOUT));
+        let metadata = if self.include_metadata {
+            metadata::kept(&headers)
+        } else {
+            Metadata::default()
+        };
+        drop(headers);
+
+        let bytes = body.len() as u64;
+        let answer = timeout_at(
+            deadline,
+            self.intake.accept(Request {
+                body,
+                metadata,
+                deadline,
+            }),
+        )
+        .await
+        .map_err(|_| busy("the next hop did not answer in time"))?
+        .map_err(status::of_refusal)?;
+        self.counters.accepted_requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(answer)
+    }
+
+    /// The message of the call, decompressed.
+    async fn read<B>(&self, mut body: B, encoding: Compression, place: &mut Place) -> Result<Bytes, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut assembler = Assembler::new(self.limit);
+        while let Some(frame) = next_frame(&mut body).await {
+            // The caller is gone: nobody reads this status.
+            let frame = frame.map_err(|_| Status::cancelled("the call broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if !place.grow(data.len()) {
+                return Err(busy("too many bytes at the same time (`max_mib_in_flight`)"));
+            }
+            assembler.push(data).map_err(unreadable)?;
+        }
+        let Payload { compressed, bytes } = assembler.finish().map_err(unreadable)?;
+        if !compressed {
+            return Ok(bytes);
+        }
+        if encoding == Compression::None {
+            return Err(Status::invalid_argument(
+                "the message is marked as compressed, but `grpc-encoding` is missing",
+            ));
+        }
+        let message = encoding
+            .decompress(bytes, self.limit, &self.lanes)
+            .await
+            .map_err(|error| match error {
+                DecompressionError::TooLarge { .. } => too_large(error.to_string()),
+                DecompressionError::Corrupt { .. } => Status::invalid_argument(error.to_string()),
+            })?;
+        place.empty();
+        if !place.grow(message.len()) {
+            return Err(busy("too many bytes at the same time (`max_mib_in_flight`)"));
+        }
+        Ok(message)
+    }
+}
+
+/// The acknowledgement. An empty message is full success.
+async fn success(message: Bytes, accepted: Compression) -> Response<Outgoing> {
+    let message = if message.len() > MAX_RESPONSE_BYTES {
+        Bytes::new()
+    } else {
+        message
+    };
+    let wanted = if message.len() < COMPRESS_FROM_BYTES {
+        Compression::None
+    } else {
+        accepted
+    };
+    let (message, encoding) = match wanted.compress(message.clone()).await {
+        Ok(compressed) => (compressed, wanted),
+        Err(_) => (message, Compression::None),
+    };
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(Outgoing::new(message, encoding).with_trailers(trailers));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(compression::ACCEPT_ENCODING_HEADER, compression::ACCEPTED);
+    if let Some(name) = encoding.name() {
+        headers.insert(compression::ENCODING_HEADER, HeaderValue::from_static(name));
+    }
+    response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let Some(rest) = value.as_bytes().strip_prefix(b"application/grpc") else {
+        return false;
+    };
+    matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+fn not_grpc() -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing::default());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+fn unknown_method(path: &str) -> String {
+    let path: String = path.chars().take(200).collect();
+    for (signal, other) in [
+        ("traces", ".trace.v1."),
+        ("metrics", ".metrics.v1."),
+        ("profiles", ".profiles."),
+    ] {
+        if path.contains(other) {
+            return format!("Harbinger takes logs only; send {signal} elsewhere. It serves {EXPORT_PATH}");
+        }
+    }
+    format!("Harbinger does not have {path}; it serves {EXPORT_PATH}")
+}
+
+fn unknown_encoding(name: String) -> Status {
+    let message = format!("`grpc-encoding: {name}` is not supported; use gzip, zstd or none");
+    let mut status = Status::unimplemented(message);
+    let accepted = tonic::metadata::MetadataValue::try_from(compression::ACCEPTED.as_bytes());
+    if let Ok(accepted) = accepted {
+        status
+            .metadata_mut()
+            .insert(compression::ACCEPT_ENCODING_HEADER, accepted);
+    }
+    status
+}
+
+fn unreadable(error: FramingError) -> Status {
+    match error {
+        FramingError::TooLarge { .. } => too_large(error.to_string()),
+        _ => Status::invalid_argument(error.to_string()),
+    }
+}
+
+/// Item 7. Without `RetryInfo`, so that no client sends it again.
+fn too_large(message: String) -> Status {
+    let advice = "make batches smaller, or raise `max_recv_msg_size_mib`";
+    Status::new(Code::ResourceExhausted, format!("{message}; {advice}"))
+}
+
+fn busy(message: &str) -> Status {
+    status::unavailable(message, Some(RETRY_AFTER))
+}
+
+/// Time for the work: the caller's patience less a margin for the way back, which is at most half of it.
+fn answer_within(timeout: Duration) -> Duration {
+    timeout - MARGIN.min(timeout / 2)
+}
+
+/// `grpc-timeout`: at most eight digits and a unit; anything else counts as none.
+fn caller_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    };
+    Some(timeout.min(MAX_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::edge::{BoxFuture, Refusal};
+
+    /// Never answers; remembers the deadline it was given.
+    #[derive(Default)]
+    struct Silent(Mutex<Option<Instant>>);
+
+    impl Intake for Silent {
+        fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+            *self.0.lock().unwrap() = Some(request.deadline);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A body whose first half comes at once and the second never.
+    struct Stalled(Option<Bytes>);
+
+    impl Body for Stalled {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            self.0.take().map_or(std::task::Poll::Pending, |data| {
+                std::task::Poll::Ready(Some(Ok(http_body::Frame::data(data))))
+            })
+        }
+    }
+
+    fn service(intake: Arc<dyn Intake>) -> Service {
+        Service {
+            intake,
+            limit: MIB,
+            include_metadata: false,
+            counters: Arc::default(),
+            admission: Arc::new(Admission::new(10, 10 * MIB)),
+            lanes: Semaphore::new(1),
+        }
+    }
+
+    fn call<B>(timeout: Option<&str>, body: B) -> HttpRequest<B> {
+        let mut request = HttpRequest::post(EXPORT_PATH).header("content-type", "application/grpc");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        request.body(body).unwrap()
+    }
+
+    fn status(response: &Response<Outgoing>) -> status::Answer {
+        status::answer(response.headers()).unwrap()
+    }
+
+    /// How long a caller waits for its answer when the next hop never gives one.
+    async fn waits(timeout: Option<&str>) -> Duration {
+        let silent = Arc::new(Silent::default());
+        let started = Instant::now();
+        let body = Outgoing::new(Bytes::from_static(b"x"), Compression::None);
+        let response = service(silent.clone()).call(call(timeout, body)).await;
+        let answer = status(&response);
+        assert_eq!(
+            (answer.code, answer.retry_after),
+            (Code::Unavailable, Some(RETRY_AFTER))
+        );
+        assert_eq!(silent.0.lock().unwrap().unwrap(), Instant::now().max(started));
+        started.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_comes_a_margin_before_the_callers_deadline() {
+        let milliseconds = Duration::from_millis;
+        for (timeout, expected) in [
+            (None, milliseconds(4500)),
+            (Some("nonsense"), milliseconds(4500)),
+            (Some("123456789S"), milliseconds(4500)),
+            (Some("3S"), milliseconds(2500)),
+            (Some("2000m"), milliseconds(1500)),
+            (Some("1M"), milliseconds(59_500)),
+            (Some("600m"), milliseconds(300)),
+            (Some("4000u"), milliseconds(2)),
+            (Some("99999999H"), milliseconds(599_500)),
+        ] {
+            assert_eq!(waits(timeout).await, expected, "{timeout:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_given_up_and_its_place_is_free_again() {
+        for (timeout, expected) in [(Some("3S"), 2500), (None, 60_000)] {
+            let service = service(Arc::new(Silent::default()));
+            let started = Instant::now();
+            let body = Stalled(Some(Bytes::from_static(&[0, 0, 0, 0, 9, 1])));
+            let response = service.call(call(timeout, body)).await;
+            assert_eq!(status(&response).code, Code::Unavailable);
+            assert_eq!(started.elapsed(), Duration::from_millis(expected));
+            assert_eq!((service.admission.requests(), service.admission.bytes()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn item_08_bytes_held_at_the_same_time_are_bounded() {
+        let mut service = service(Arc::new(Silent::default()));
+        service.admission = Arc::new(Admission::new(10, 2000));
+        for encoding in [Compression::None, Compression::Gzip] {
+            let payload = encoding.compress(vec![0; 3000].into()).await.unwrap();
+            let mut request = call(None, Outgoing::new(payload, encoding));
+            let name = encoding.name().unwrap_or("identity");
+            request
+                .headers_mut()
+                .insert(compression::ENCODING_HEADER, HeaderValue::from_static(name));
+            let answer = status(&service.call(request).await);
+            assert_eq!(answer.code, Code::Unavailable);
+            assert!(answer.message.contains("max_mib_in_flight") && answer.retry_after.is_some());
+        }
+    }
+
+    #[test]
+    fn senseless_settings_are_named() {
+        let default = Settings::default;
+        for (settings, name) in [
+            (
+                Settings {
+                    endpoint: "localhost".into(),
+                    ..default()
+                },
+                "endpoint",
+            ),
+            (
+                Settings {
+                    max_recv_msg_size_mib: 0,
+                    ..default()
+                },
+                "max_recv_msg_size_mib",
+            ),
+            (
+                Settings {
+                    max_requests_in_flight: 0,
+                    ..default()
+                },
+                "max_requests_in_flight",
+            ),
+        ] {
+            assert!(settings.validate().unwrap_err().contains(name));
+        }
+        assert_eq!(default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn settings_read_like_the_collectors() {
+        let yaml = "endpoint: 0.0.0.0:4317\nmax_recv_msg_size_mib: 16\ninclude_metadata: true\n\
+                    keepalive: {server_parameters: {max_connection_age: 60s, max_connection_age_grace: 10s}}";
+        let settings: Settings = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!(
+            settings.keepalive.server_parameters.max_connection_age,
+            Duration::from_secs(60)
+        );
+        assert!(serde_yaml::from_str::<Settings>("endpont: x").is_err());
+        let written = serde_yaml::to_string(&settings).unwrap();
+        assert_eq!(serde_yaml::from_str::<Settings>(&written).unwrap(), settings);
+    }
+}

@@ -1,0 +1,294 @@
+//! HTTP/2 connections of a server: accepting, keeping alive, ageing and leaving.
+//!
+//! What enters: bound sockets and a handler. What leaves: calls of the handler, one task each.
+//! Promise: after `shutdown` no connection is accepted and every call under way gets its answer; a connection past its
+//! age or idle time is told so (GOAWAY) before it is closed; running out of file descriptors slows, never spins.
+//! Absent on purpose: TLS and HTTP/1. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
+//! a grace period set, closes aged connections without telling them.
+//! Limits on headers (16 KiB), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{MIB, framing::Outgoing, warnings::Throttle};
+
+/// The section `keepalive`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keepalive {
+    /// The server's side.
+    pub server_parameters: ServerParameters,
+}
+
+/// The section `keepalive.server_parameters`; names, meaning and defaults are gRPC's. 0 s means without limit.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerParameters {
+    /// A connection without a call for this long is closed.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_connection_idle: Duration,
+    /// A connection of this age (± 10 %) takes no new calls: clients connect anew, and balance again.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_connection_age: Duration,
+    /// What an aged connection gets to finish its calls.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_connection_age_grace: Duration,
+    /// A connection that says nothing for this long is pinged.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub time: Duration,
+    /// A ping unanswered for this long closes the connection.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub timeout: Duration,
+}
+
+impl Default for ServerParameters {
+    fn default() -> Self {
+        Self {
+            max_connection_idle: Duration::ZERO,
+            max_connection_age: Duration::ZERO,
+            max_connection_age_grace: Duration::ZERO,
+            time: Duration::from_secs(2 * 60 * 60),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A connection that never says anything is not kept longer than this.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After `shutdown`, a connection without calls has this long to take its leave.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+/// Pause after an accept that failed (no file descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `listeners` until `shutdown`, then until the last call has its answer.
+pub async fn serve<H, F>(
+    listeners: Vec<TcpListener>,
+    parameters: &ServerParameters,
+    max_concurrent_streams: u32,
+    handler: H,
+    shutdown: impl Future<Output = ()>,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Outgoing>> + Send + 'static,
+{
+    let (stop, stopping) = watch::channel(());
+    let server = Arc::new(Server {
+        builder: builder(parameters, max_concurrent_streams),
+        parameters: parameters.clone(),
+        handler,
+        stopping,
+    });
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(server.clone().accept(listener));
+    }
+    drop(server);
+    shutdown.await;
+    accepting.shutdown().await; // closes the sockets
+    stop.send_replace(());
+    stop.closed().await; // every connection holds a receiver
+}
+
+fn builder(parameters: &ServerParameters, max_concurrent_streams: u32) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(max_concurrent_streams)
+        // Wide enough that a batch of a few MiB does not wait for window updates; unread bytes per connection are
+        // bounded by the second.
+        .initial_stream_window_size(4 * MIB as u32)
+        .initial_connection_window_size(8 * MIB as u32)
+        // Clients that respect it send a usual batch in one frame, which is then never copied.
+        .max_frame_size(MIB as u32)
+        .keep_alive_interval(limited(parameters.time))
+        .keep_alive_timeout(parameters.timeout);
+    builder
+}
+
+fn limited(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
+}
+
+struct Server<H> {
+    builder: Builder<TokioExecutor>,
+    parameters: ServerParameters,
+    handler: H,
+    stopping: watch::Receiver<()>,
+}
+
+impl<H, F> Server<H>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Outgoing>> + Send + 'static,
+{
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let failed = Throttle::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let stopping = self.stopping.clone();
+                    tokio::spawn(self.clone().connection(stream, stopping));
+                }
+                Err(error) => {
+                    if let Some(left_out) = failed.admit() {
+                        tracing::warn!(%error, left_out, "cannot accept a connection: too many open files (ulimit -n)?");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, mut stopping: watch::Receiver<()>) {
+        let heard = tokio::select! {
+            heard = timeout(FIRST_BYTE_TIMEOUT, stream.readable()) => matches!(heard, Ok(Ok(()))),
+            _ = stopping.changed() => false,
+        };
+        if !heard {
+            return;
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot turn off delays on a connection");
+        }
+        let calls = Arc::new(Calls::default());
+        let (handler, counted) = (self.handler.clone(), calls.clone());
+        let service = service_fn(move |request| {
+            let (call, answer) = (counted.begin(), handler(request));
+            async move {
+                let response = answer.await;
+                drop(call);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut stage = Stage::Serving { age: self.age_limit() };
+        loop {
+            let next = stage.next_look(&calls, self.parameters.max_connection_idle);
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                    return;
+                }
+                _ = stopping.changed(), if stage != Stage::Stopping => {
+                    connection.as_mut().graceful_shutdown();
+                    stage = Stage::Stopping;
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => match stage {
+                    Stage::Serving { age } if age.is_some_and(|age| age <= Instant::now()) => {
+                        connection.as_mut().graceful_shutdown();
+                        let grace = limited(self.parameters.max_connection_age_grace);
+                        stage = Stage::Leaving { until: grace.map(|grace| Instant::now() + grace) };
+                    }
+                    Stage::Serving { .. } if calls.idle_for(self.parameters.max_connection_idle) => {
+                        connection.as_mut().graceful_shutdown();
+                        stage = Stage::Leaving { until: Some(Instant::now() + FIRST_BYTE_TIMEOUT) };
+                    }
+                    Stage::Serving { .. } => {}
+                    Stage::Leaving { .. } => return,
+                    Stage::Stopping if calls.none() => return,
+                    Stage::Stopping => {}
+                },
+            }
+        }
+    }
+
+    fn age_limit(&self) -> Option<Instant> {
+        let age = limited(self.parameters.max_connection_age)?;
+        Instant::now().checked_add(age.mul_f64(0.9 + 0.2 * fastrand::f64()))
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving { age: Option<Instant> },
+    Leaving { until: Option<Instant> },
+    Stopping,
+}
+
+impl Stage {
+    /// When something may have to change without the connection saying so.
+    fn next_look(self, calls: &Calls, max_idle: Duration) -> Option<Instant> {
+        match self {
+            Self::Serving { age } => {
+                let idle = limited(max_idle).and_then(|idle| calls.last_change().checked_add(idle));
+                // With calls under way that moment passes without effect: look again an idle time later.
+                let idle = idle.map(|at| {
+                    if calls.none() {
+                        at
+                    } else {
+                        at.max(Instant::now() + max_idle)
+                    }
+                });
+                age.into_iter().chain(idle).min()
+            }
+            Self::Leaving { until } => until,
+            Self::Stopping => Some(Instant::now() + LEAVE_TIME),
+        }
+    }
+}
+
+/// The calls under way on one connection.
+#[derive(Debug)]
+struct Calls {
+    count: AtomicUsize,
+    changed: Mutex<Instant>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            changed: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Calls {
+    fn begin(self: &Arc<Self>) -> Call {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Call(self.clone())
+    }
+
+    fn none(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    fn last_change(&self) -> Instant {
+        *self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idle_for(&self, max_idle: Duration) -> bool {
+        self.none() && self.last_change().elapsed() >= max_idle
+    }
+}
+
+/// One call; dropped also when the caller gives up.
+struct Call(Arc<Calls>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        *self.0.changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}

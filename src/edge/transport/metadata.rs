@@ -1,0 +1,167 @@
+//! Request metadata: what is kept of a caller's headers, and which headers go out.
+//!
+//! What enters: HTTP headers of a call, or the `headers` section of an exporter. What leaves: [`Metadata`], or headers.
+//! Promise: the headers that belong to gRPC itself neither come through nor can be set; a caller's value that is not
+//! printable ASCII is dropped. The number of values is bounded by the header list the server accepts (16 KiB).
+//! Absent on purpose: secrets. A value that is a token should be written `${env:TOKEN}` in the configuration.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::edge::Metadata;
+
+/// A header that an exporter adds to each call.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a header is a text, or `{from_context: NAME}` for a header of the caller"
+)]
+pub enum HeaderSource {
+    /// The value itself.
+    Value(String),
+    /// The caller's own header.
+    Caller(FromContext),
+}
+
+/// Names a header of the caller. The receiver keeps those only with `include_metadata: true`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromContext {
+    /// Its name, in any case.
+    pub from_context: String,
+}
+
+/// A value may be a token: debug output must not show it.
+impl std::fmt::Debug for HeaderSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(_) => formatter.write_str("Value([REDACTED])"),
+            Self::Caller(name) => name.fmt(formatter),
+        }
+    }
+}
+
+/// The headers of an exporter, checked once.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    fixed: HeaderMap,
+    from_caller: Vec<(HeaderName, String)>,
+}
+
+impl Headers {
+    /// Checks names and values; the error names the header and what to write instead.
+    pub fn new(settings: &BTreeMap<String, HeaderSource>) -> Result<Self, String> {
+        let mut headers = Self::default();
+        for (written, source) in settings {
+            let name = HeaderName::try_from(written.as_str())
+                .map_err(|_| format!("`{written}` is not a header name: use letters, digits and `-`"))?;
+            if is_reserved(name.as_str()) {
+                return Err(format!(
+                    "the header `{written}` belongs to gRPC and is set by Harbinger: remove it"
+                ));
+            }
+            match source {
+                HeaderSource::Value(value) => {
+                    let value = HeaderValue::try_from(value.as_str())
+                        .map_err(|_| format!("the value of header `{written}` must be one line of printable ASCII"))?;
+                    headers.fixed.insert(name, value);
+                }
+                HeaderSource::Caller(caller) => headers.from_caller.push((name, caller.from_context.clone())),
+            }
+        }
+        Ok(headers)
+    }
+
+    /// Adds the headers to a call; those of the caller that `metadata` lacks are left out.
+    pub fn write(&self, metadata: &Metadata, out: &mut HeaderMap) {
+        for (name, value) in &self.fixed {
+            out.append(name, value.clone());
+        }
+        for (name, caller) in &self.from_caller {
+            for value in metadata
+                .values(caller)
+                .filter_map(|value| HeaderValue::try_from(value).ok())
+            {
+                out.append(name, value);
+            }
+        }
+    }
+}
+
+/// What is kept of a caller's headers.
+pub fn kept(headers: &HeaderMap) -> Metadata {
+    let printable = headers
+        .iter()
+        .filter(|(name, _)| !is_reserved(name.as_str()))
+        .filter_map(|(name, value)| {
+            let value = value.to_str().ok()?;
+            Some((name.as_str().to_owned(), value.to_owned()))
+        });
+    Metadata(printable.collect())
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("grpc-")
+        || matches!(
+            name,
+            "content-type" | "te" | "user-agent" | "host" | "content-length" | "connection"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    fn headers(yaml: &str) -> Result<Headers, String> {
+        Headers::new(&serde_yaml::from_str(yaml).map_err(|error| error.to_string())?)
+    }
+
+    #[test]
+    fn only_the_callers_own_printable_headers_are_kept() {
+        let mut map = HeaderMap::new();
+        for (name, value) in [
+            ("x-scope-orgid", &b"tenant"[..]),
+            ("x-scope-orgid", b"second"),
+            ("grpc-timeout", b"1S"),
+            ("content-type", b"application/grpc"),
+            ("te", b"trailers"),
+            ("user-agent", b"otel"),
+            ("x-odd", b"\xff"),
+        ] {
+            map.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let kept = kept(&map);
+        assert_eq!(kept.values("X-Scope-OrgID").collect::<Vec<_>>(), ["tenant", "second"]);
+        assert_eq!(kept.0.len(), 2);
+    }
+
+    #[test]
+    fn plain_values_and_those_of_the_caller_stand_side_by_side() {
+        let written =
+            headers("{X-Plain: one, X-Tenant: {from_context: X-Scope-OrgID}, X-None: {from_context: absent}}");
+        let mut out = HeaderMap::new();
+        written.unwrap().write(
+            &Metadata([("x-scope-orgid".to_owned(), "a".to_owned())].into()),
+            &mut out,
+        );
+        assert_eq!(
+            (&out["x-plain"], &out["x-tenant"], out.len()),
+            (&"one".parse().unwrap(), &"a".parse().unwrap(), 2)
+        );
+    }
+
+    #[test]
+    fn wrong_headers_are_told_apart() {
+        assert!(headers("{grpc-timeout: 1S}").unwrap_err().contains("belongs to gRPC"));
+        assert!(headers("{'a b': x}").unwrap_err().contains("not a header name"));
+        assert!(headers("{a: \"two\\nlines\"}").unwrap_err().contains("one line"));
+        assert!(headers("{a: {from_contxt: x}}").unwrap_err().contains("from_context"));
+    }
+
+    #[test]
+    fn debug_output_hides_values() {
+        assert!(!format!("{:?}", HeaderSource::Value("Bearer s3cret".into())).contains("s3cret"));
+    }
+}

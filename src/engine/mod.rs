@@ -1,0 +1,35 @@
+//! The engine: OTLP bytes and time in, OTLP bytes with verdicts out. One room a step, in the order of the path:
+//! `view` → `text` → `embed` → `score` → `correlate` → `annotate`; `snapshot` keeps what was learned.
+//!
+//! [`front::Front`] is the parallel half: it reads a request and splices verdicts into its bytes, each a function of one
+//! request. [`state::State`] is the serial half: everything learned or remembered changes in `commit` and its siblings,
+//! which are its sequenced inputs.
+//!
+//! Promises: no clock, file, socket, environment, thread or log call here; the same inputs in the same order give the
+//! same output to the bit; a caller's identical retry gets the verdicts it got before and changes nothing.
+//! Deliberately absent: how embeddings are made (they, or their absence, are input) and who waits for whom.
+
+pub mod annotate;
+pub mod correlate;
+pub mod embed;
+pub mod front;
+pub mod retries;
+pub mod score;
+pub mod snapshot;
+pub mod state;
+pub mod text;
+pub mod verdict;
+pub mod view;
+
+/// Everything the engine can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// How the text of a record is read and masked.
+    pub text: text::Settings,
+    /// How templates are scored.
+    pub score: score::Settings,
+    /// How anomalous records become incidents.
+    pub correlate: correlate::Settings,
+    /// What is written on records, and under which names.
+    pub annotate: annotate::Settings,
+}

@@ -1,0 +1,92 @@
+//! The program: hands the arguments to the command line and its verdict to the shell.
+//!
+//! What enters: arguments. What leaves: an exit code, and what went wrong on standard error: one line, its causes below.
+//! Promise: a reader that goes away (`| head`) is no error. Absent on purpose: everything else.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use harbinger::{
+    cli::{self, NoConfiguration},
+    config::ConfigError,
+};
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os()) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when standard error is gone too.
+            let _ = io::stderr().lock().write_all(report(&error).as_bytes());
+            exit_code(&error)
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigError>() || error.is::<NoConfiguration>() {
+        ExitCode::from(cli::USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The error on one line, each cause on one below it; a configuration's mistakes each on a line of its own.
+fn report(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    if let Some(ConfigError(findings)) = error.downcast_ref() {
+        for finding in findings {
+            let _ = writeln!(text, "error: {finding}");
+        }
+        return text;
+    }
+    let _ = writeln!(text, "error: {error}");
+    let mut above = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many libraries repeat the cause in the message.
+        if !above.contains(&cause) {
+            let _ = writeln!(text, "  because: {}", cause.replace('\n', "\n    "));
+        }
+        above = cause;
+    }
+    text
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|error| {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn causes_stand_below_the_error_and_are_not_repeated() {
+        let error = Err::<(), _>(io::Error::other("disk full"))
+            .context("writing out.csv: disk full")
+            .context("analyze failed")
+            .unwrap_err();
+        assert_eq!(
+            report(&error),
+            "error: analyze failed\n  because: writing out.csv: disk full\n"
+        );
+    }
+
+    #[test]
+    fn a_broken_pipe_is_known_however_deep() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

@@ -1,0 +1,280 @@
+//! Gets embeddings for templates without ever holding a log up: memo first, then a bounded queue to embedding threads.
+//!
+//! What enters: the templates of a request and a deadline. What leaves: their embeddings, or their absence.
+//! Promises: one embedding per template however many requests ask for it at once (single flight); the queue is bounded;
+//! nobody waits past the deadline; an embedding that comes after somebody gave up is handed to `late`; a failing or
+//! panicking model costs verdicts, never a thread. Absent on purpose: retries (the next sight of a template asks again).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    engine::{
+        embed::{Embedder, Embedding, Memo},
+        front::BatchTemplate,
+        text::TemplateKey,
+    },
+    telemetry::Metrics,
+};
+
+/// Texts given to the model at once.
+const BATCH_SIZE: usize = 32;
+
+/// How embeddings are waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How long a request waits for embeddings before it goes on with a degraded verdict.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub deadline: Duration,
+    /// Templates that may wait for the model; beyond it the verdict degrades at once.
+    pub max_queue: usize,
+    /// Templates whose embeddings are kept at hand.
+    pub memo_capacity: usize,
+    /// Threads that run the model.
+    pub threads: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(250),
+            max_queue: 4096,
+            memo_capacity: 65_536,
+            threads: 1,
+        }
+    }
+}
+
+/// Called with an embedding that somebody no longer waits for.
+pub type Late = dyn Fn(&BatchTemplate, &Embedding) + Send + Sync;
+
+/// One template on its way through the model.
+#[derive(Debug, Default)]
+struct Flight {
+    /// Set once; `None` inside means that the model failed.
+    outcome: OnceLock<Option<Embedding>>,
+    landed: Notify,
+    somebody_gave_up: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(BatchTemplate, Arc<Flight>)>,
+    in_flight: HashMap<TemplateKey, Arc<Flight>>,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    memo: Memo,
+    max_queue: usize,
+    failing: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// The queue in front of the model. Dropping it forgets what waits, and ends once the batch in the model is done.
+pub struct Embeddings {
+    shared: Arc<Shared>,
+    threads: Vec<thread::JoinHandle<()>>,
+    deadline: Duration,
+}
+
+impl Embeddings {
+    /// Starts the embedding threads; without an embedder every template that is not in the memo stays without embedding.
+    pub fn start(
+        settings: &Settings,
+        embedder: Option<Arc<dyn Embedder>>,
+        metrics: Arc<Metrics>,
+        late: Arc<Late>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            memo: Memo::new(settings.memo_capacity),
+            max_queue: settings.max_queue,
+            failing: AtomicBool::new(false),
+            metrics,
+        });
+        let mut threads = Vec::new();
+        if let Some(embedder) = embedder {
+            for index in 0..settings.threads.max(1) {
+                let (shared, embedder, late) = (Arc::clone(&shared), Arc::clone(&embedder), Arc::clone(&late));
+                let thread = thread::Builder::new().name(format!("embedding-{index}"));
+                threads.push(thread.spawn(move || shared.work(&*embedder, &*late))?);
+            }
+        }
+        Ok(Self {
+            shared,
+            threads,
+            deadline: settings.deadline,
+        })
+    }
+
+    /// Puts an embedding known from elsewhere (a snapshot) at hand.
+    pub fn remember(&self, key: TemplateKey, embedding: Embedding) {
+        self.shared.memo.insert(key, embedding);
+    }
+
+    fn has_model(&self) -> bool {
+        !self.threads.is_empty()
+    }
+
+    /// Whether there is a model and its last call succeeded.
+    pub fn healthy(&self) -> bool {
+        self.has_model() && !self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// The embeddings of `templates`, each `None` if the model is missing, failing, overloaded or too slow.
+    pub async fn fetch(&self, templates: &[BatchTemplate], latest: Instant) -> Vec<Option<Embedding>> {
+        let mut found: Vec<Option<Embedding>> = templates
+            .iter()
+            .map(|template| self.shared.memo.get(template.key))
+            .collect();
+        if !self.has_model() || found.iter().all(Option::is_some) {
+            return found;
+        }
+        let flights = self.board(templates, &found);
+        let deadline = latest.min(Instant::now() + self.deadline);
+        for (slot, flight) in found.iter_mut().zip(flights) {
+            if let Some(flight) = flight {
+                *slot = flight.outcome_by(deadline).await;
+            }
+        }
+        found
+    }
+
+    /// A flight for every template that is not in the memo, as far as the queue has room.
+    fn board(&self, templates: &[BatchTemplate], found: &[Option<Embedding>]) -> Vec<Option<Arc<Flight>>> {
+        let mut queue = self.shared.lock();
+        let mut overflow = 0;
+        let flights = templates
+            .iter()
+            .zip(found)
+            .map(|(template, found)| {
+                if found.is_some() {
+                    return None;
+                }
+                if let Some(flight) = queue.in_flight.get(&template.key) {
+                    return Some(Arc::clone(flight));
+                }
+                if queue.in_flight.len() >= self.shared.max_queue {
+                    overflow += 1;
+                    return None;
+                }
+                let flight = Arc::new(Flight::default());
+                queue.in_flight.insert(template.key, Arc::clone(&flight));
+                queue.waiting.push_back((template.clone(), Arc::clone(&flight)));
+                Some(flight)
+            })
+            .collect();
+        drop(queue);
+        self.shared.metrics.embedding_queue_overflow_templates.add(overflow);
+        self.shared.work.notify_all();
+        flights
+    }
+}
+
+impl Drop for Embeddings {
+    fn drop(&mut self) {
+        {
+            let mut queue = self.shared.lock();
+            queue.closed = true;
+            queue.waiting.clear();
+        }
+        self.shared.work.notify_all();
+        // The runtime must not be taken down under a running model.
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing left to wait for.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Flight {
+    async fn outcome_by(&self, deadline: Instant) -> Option<Embedding> {
+        let landed = self.landed.notified();
+        tokio::pin!(landed);
+        landed.as_mut().enable();
+        if self.outcome.get().is_none() && tokio::time::timeout_at(deadline, landed).await.is_err() {
+            // Tell first, look after: the embedding thread sets the outcome first and looks for this mark after.
+            self.somebody_gave_up.store(true, Ordering::SeqCst);
+        }
+        self.outcome.get().cloned().flatten()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is consistent between statements: a panic elsewhere does not spoil it.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Life of an embedding thread.
+    fn work(&self, embedder: &dyn Embedder, late: &Late) {
+        while let Some(batch) = self.next_batch() {
+            let texts: Vec<&str> = batch.iter().map(|(template, _)| &*template.text).collect();
+            let embeddings = self.embed(embedder, &texts);
+            for (index, (template, flight)) in batch.iter().enumerate() {
+                let embedding = embeddings.as_ref().and_then(|all| all.get(index)).cloned();
+                if let Some(embedding) = &embedding {
+                    self.memo.insert(template.key, embedding.clone());
+                }
+                self.lock().in_flight.remove(&template.key);
+                // Only this thread holds the flight's place in the queue, so the outcome is set once.
+                let _ = flight.outcome.set(embedding.clone());
+                flight.landed.notify_waiters();
+                if let Some(embedding) = &embedding
+                    && flight.somebody_gave_up.load(Ordering::SeqCst)
+                {
+                    self.metrics.embedding_late_templates.add(1);
+                    late(template, embedding);
+                }
+            }
+        }
+    }
+
+    fn next_batch(&self) -> Option<Vec<(BatchTemplate, Arc<Flight>)>> {
+        let mut queue = self.lock();
+        loop {
+            if !queue.waiting.is_empty() {
+                let size = queue.waiting.len().min(BATCH_SIZE);
+                return Some(queue.waiting.drain(..size).collect());
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn embed(&self, embedder: &dyn Embedder, texts: &[&str]) -> Option<Vec<Embedding>> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| embedder.embed(texts)));
+        let problem = match outcome {
+            Ok(Ok(embeddings)) => {
+                self.failing.store(false, Ordering::Relaxed);
+                self.metrics.embedding_templates.add(texts.len() as u64);
+                return Some(embeddings);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the model panicked".to_owned(),
+        };
+        self.metrics.embedding_failed_templates.add(texts.len() as u64);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%problem, "the model fails: records go on with harbinger.verdict=degraded");
+        }
+        None
+    }
+}

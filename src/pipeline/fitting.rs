@@ -1,0 +1,57 @@
+//! Runs fits in the background, one at a time, and gives their results to the state.
+//!
+//! What enters: the state, whenever something was committed. What leaves: the finished fit, installed as one more
+//! sequenced input, and a snapshot of it. Promises: a fit never holds a log up; a fit that panics leaves the model that
+//! was there. Absent on purpose: when a fit is due, which the engine decides.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use super::{Memory, lock};
+use crate::{
+    engine::{score::FitJob, state::State},
+    telemetry::Metrics,
+};
+
+/// The thread that fits.
+pub struct Fitting {
+    jobs: SyncSender<FitJob>,
+}
+
+impl Fitting {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(state: Arc<Mutex<State>>, memory: Arc<Memory>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        // One place is enough: the engine has at most one fit under way.
+        let (jobs, due) = sync_channel::<FitJob>(1);
+        thread::Builder::new().name("fitting".to_owned()).spawn(move || {
+            for job in due {
+                let Ok(fitted) = catch_unwind(AssertUnwindSafe(|| job.run())) else {
+                    tracing::error!("training the autoencoder panicked; the model that was there stays");
+                    continue;
+                };
+                tracing::info!(summary = %fitted.summary(), "trained the autoencoder");
+                metrics.fits.add(1);
+                lock(&state).install(fitted);
+                memory.save(&state);
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Starts the fit that is due, if one is.
+    pub fn offer(&self, state: &mut State) {
+        if let Some(job) = state.take_fit() {
+            // Full cannot be: there is one fit at most. Disconnected means that the program is ending.
+            let _ = self.jobs.try_send(job);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What survives a restart: the journal of incidents as they happen, and snapshots of everything now and then.
+//!
+//! What enters: events of each commit, and the state when it is to be saved. What leaves: bytes to the [`Store`].
+//! Promises: the journal has the order of the commits; every event is in the saved snapshot or in a journal that outlives
+//! it; a disk that fails costs memory, never a record. Absent on purpose: when to save, which others decide.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use prost::Message;
+
+use super::{lock, now_unix_nano};
+use crate::{
+    edge::Store,
+    engine::{
+        correlate::Event,
+        snapshot::{self, JournalEntry, Snapshot},
+        state::State,
+    },
+    telemetry::Metrics,
+};
+
+/// Journal and snapshots.
+pub struct Memory {
+    store: Option<Arc<dyn Store>>,
+    model_version: String,
+    /// Epoch of the journal being written; held while a snapshot is made, so that there is one at a time.
+    epoch: Mutex<u64>,
+    journal_failing: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl Memory {
+    /// Begins the journal of `epoch` in `store`; without a store nothing survives.
+    pub fn new(store: Option<Arc<dyn Store>>, epoch: u64, model_version: String, metrics: Arc<Metrics>) -> Self {
+        let memory = Self {
+            store,
+            model_version,
+            epoch: Mutex::new(epoch),
+            journal_failing: AtomicBool::new(false),
+            metrics,
+        };
+        if let Some(store) = &memory.store {
+            memory.told("begin a journal", store.begin_epoch(epoch));
+        }
+        memory
+    }
+
+    /// Appends the events of one commit. Called while the state is locked: the journal's order is the commits'.
+    pub fn journal(&self, events: &[Event]) {
+        let Some(store) = &self.store else { return };
+        if events.is_empty() {
+            return;
+        }
+        let mut frame = Vec::new();
+        JournalEntry::new(events.to_vec(), &self.model_version).frame(&mut frame);
+        self.told("write to the journal", store.append_journal(&frame, false));
+    }
+
+    /// Returns once everything appended is on the disk, or the disk has failed.
+    pub async fn sync_journal(self: Arc<Self>) {
+        if let Some(store) = self.store.clone() {
+            let synced = tokio::task::spawn_blocking(move || store.sync_journal()).await;
+            self.told(
+                "sync the journal",
+                synced.unwrap_or_else(|gone| Err(std::io::Error::other(gone))),
+            );
+        }
+    }
+
+    /// Saves everything, and begins a new journal at the very moment that the state is exported. Blocks on the disk.
+    pub fn save(&self, state: &Mutex<State>) {
+        let Some(store) = &self.store else { return };
+        let mut epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *epoch + 1;
+        let (scorer, correlator) = {
+            let state = lock(state);
+            if !self.told("begin a journal", store.begin_epoch(next)) {
+                return;
+            }
+            state.export()
+        };
+        *epoch = next;
+        let bytes = snapshot::encode(&Snapshot {
+            model_version: self.model_version.clone(),
+            journal_epoch: next,
+            saved_at_unix_nano: now_unix_nano(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            scorer: scorer.encode_to_vec(),
+            correlator: correlator.encode_to_vec(),
+            ..Snapshot::default()
+        });
+        match store.save_snapshot(&bytes).and_then(|()| store.prune_journal(next)) {
+            Ok(()) => self.metrics.snapshots.add(1),
+            Err(problem) => {
+                self.metrics.snapshot_failed_writes.add(1);
+                tracing::error!(%problem, "cannot write the snapshot: a restart would go on from the last one");
+            }
+        }
+    }
+
+    /// Counts and logs a journal write that failed, the log once until it works again. Returns whether it worked.
+    fn told(&self, what: &str, outcome: std::io::Result<()>) -> bool {
+        match outcome {
+            Ok(()) => self.journal_failing.store(false, Ordering::Relaxed),
+            Err(problem) => {
+                self.metrics.journal_failed_writes.add(1);
+                if !self.journal_failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%problem, "cannot {what}: records flow on, but a crash now may rename open incidents");
+                }
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,332 @@
+//! A request's way through the rooms: threads, deadlines and queues between pure functions.
+//!
+//! What enters: requests from receivers, through [`Intake`]. What leaves: the same bytes with verdicts, to the exporter;
+//! the exporter's answer, to the caller. Promises: the caller's acknowledgement waits for the next hop's; whatever goes
+//! wrong with a verdict, the records are delivered; opens and merges are in the journal before the records leave.
+//! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
+
+pub mod embedding;
+mod fitting;
+mod memory;
+pub mod recovery;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use fitting::Fitting;
+use memory::Memory;
+
+use crate::{
+    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store},
+    engine::{
+        correlate::Event,
+        embed::{Embedder, Embedding},
+        front::{Batch, Front},
+        score::Phase,
+        state::{Committed, State},
+        verdict::{Basis, TemplateVerdict, Verdicts},
+        view::View,
+    },
+    telemetry::Metrics,
+};
+use embedding::Embeddings;
+
+/// What is done with verdicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They are written on the records.
+    #[default]
+    Mark,
+    /// They are made and counted, and the records pass untouched.
+    Shadow,
+    /// None are made; the records pass untouched.
+    Off,
+}
+
+/// What the pipeline is built from.
+pub struct Parts {
+    /// Reads requests, writes verdicts.
+    pub front: Front,
+    /// What was learned so far.
+    pub state: State,
+    /// The model, if it could be loaded.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// How embeddings are waited for.
+    pub embedding: embedding::Settings,
+    /// What to do with verdicts at first.
+    pub mode: Mode,
+    /// The way out.
+    pub exporter: Arc<dyn Exporter>,
+    /// Where what is learned survives; `None` keeps it in memory only.
+    pub store: Option<Arc<dyn Store>>,
+    /// Epoch of the journal that is being written.
+    pub epoch: u64,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The rooms, connected.
+pub struct Pipeline {
+    front: Front,
+    state: Arc<Mutex<State>>,
+    embeddings: Embeddings,
+    fitting: Arc<Fitting>,
+    memory: Arc<Memory>,
+    exporter: Arc<dyn Exporter>,
+    mode: AtomicU8,
+    model_version: Arc<str>,
+    started: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl Pipeline {
+    /// Connects the rooms and starts the threads for embedding and fitting.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let model_version = parts
+            .embedder
+            .as_ref()
+            .map_or("", |embedder| embedder.model_version())
+            .to_owned();
+        let state = Arc::new(Mutex::new(parts.state));
+        let memory = Arc::new(Memory::new(
+            parts.store,
+            parts.epoch,
+            model_version.clone(),
+            Arc::clone(&parts.metrics),
+        ));
+        let fitting = Arc::new(Fitting::start(
+            Arc::clone(&state),
+            Arc::clone(&memory),
+            Arc::clone(&parts.metrics),
+        )?);
+        let late: Arc<embedding::Late> = {
+            let (state, fitting) = (Arc::clone(&state), Arc::clone(&fitting));
+            Arc::new(move |template, embedding| {
+                let mut state = lock(&state);
+                state.supply(template, embedding);
+                fitting.offer(&mut state);
+            })
+        };
+        let embeddings = Embeddings::start(&parts.embedding, parts.embedder, Arc::clone(&parts.metrics), late)?;
+        for (template, embedding) in lock(&state).embeddings() {
+            embeddings.remember(template, embedding.clone());
+        }
+        let pipeline = Self {
+            front: parts.front,
+            state,
+            embeddings,
+            fitting,
+            memory,
+            exporter: parts.exporter,
+            mode: AtomicU8::new(parts.mode as u8),
+            model_version: Arc::from(model_version),
+            started: Instant::now(),
+            metrics: parts.metrics,
+        };
+        pipeline.observe_phase();
+        Ok(pipeline)
+    }
+
+    /// What is done with verdicts from the next request on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// What is done with verdicts.
+    pub fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Relaxed) {
+            0 => Mode::Mark,
+            1 => Mode::Shadow,
+            _ => Mode::Off,
+        }
+    }
+
+    /// How far learning has come.
+    pub fn phase(&self) -> Phase {
+        lock(&self.state).phase()
+    }
+
+    /// When warm-up will have seen enough records, at the rate so far; `None` when it has, or nothing has come yet.
+    pub fn warm_up_estimate(&self) -> Option<Duration> {
+        let Phase::WarmingUp {
+            records_seen,
+            records_needed,
+            ..
+        } = self.phase()
+        else {
+            return None;
+        };
+        let remaining = records_needed
+            .checked_sub(records_seen)
+            .filter(|remaining| *remaining > 0)?;
+        let seconds_a_record = self.started.elapsed().as_secs_f64() / records_seen as f64;
+        Duration::try_from_secs_f64(seconds_a_record * remaining as f64).ok()
+    }
+
+    /// Whether there is a model and it works.
+    pub fn model_healthy(&self) -> bool {
+        self.embeddings.healthy()
+    }
+
+    /// Writes a snapshot now. Blocks on the disk.
+    pub fn save(&self) {
+        self.memory.save(&self.state);
+    }
+
+    async fn pass(&self, request: Request) -> Result<Bytes, Refusal> {
+        let _in_flight = self.metrics.requests_in_flight.hold();
+        let view = View::parse(&request.body).map_err(|malformed| {
+            self.metrics.receiver_malformed_requests.add(1);
+            Refusal::Malformed(malformed.to_string())
+        })?;
+        let records = view.len() as u64;
+        self.metrics.processor_incoming_items.add(records);
+        let body = match self.mode() {
+            Mode::Off => request.body.clone(),
+            mode => self.judge(&view, &request, mode).await,
+        };
+        drop(view);
+        self.metrics.processor_outgoing_items.add(records);
+        let outcome = self.exporter.export(Request { body, ..request }).await;
+        if outcome.is_ok() {
+            self.metrics.receiver_accepted_log_records.add(records);
+            self.metrics.exporter_sent_log_records.add(records);
+        } else {
+            self.metrics.receiver_refused_log_records.add(records);
+            self.metrics.exporter_send_failed_log_records.add(records);
+        }
+        outcome
+    }
+
+    /// The request's bytes with verdicts, or as they came when anything goes wrong on the way.
+    async fn judge(&self, view: &View<'_>, request: &Request, mode: Mode) -> Bytes {
+        let untouched = || request.body.clone();
+        let Some(batch) = guarded("reading", || self.front.prepare(view, now_unix_nano())) else {
+            return untouched();
+        };
+        let embeddings = self.embeddings.fetch(&batch.templates, request.deadline).await;
+        let Some((committed, events)) = guarded("judging", || self.commit(&batch, &embeddings)) else {
+            return untouched();
+        };
+        if !events.is_empty() {
+            Arc::clone(&self.memory).sync_journal().await;
+        }
+        self.count(&batch, &committed, &events);
+        if mode == Mode::Shadow {
+            return untouched();
+        }
+        let annotate = || {
+            self.front
+                .annotate(view, &batch, &committed.verdicts, &self.model_version)
+        };
+        match guarded("marking", annotate) {
+            Some(Ok(annotated)) => {
+                self.metrics.replaced_attributes.add(annotated.conflicts);
+                Bytes::from(annotated.bytes)
+            }
+            Some(Err(mismatch)) => {
+                tracing::error!(%mismatch, "verdicts do not fit their records; the records go on without");
+                untouched()
+            }
+            None => untouched(),
+        }
+    }
+
+    /// One short lock: learns, judges, journals, and starts the fit that has become due.
+    fn commit(&self, batch: &Batch, embeddings: &[Option<Embedding>]) -> (Committed, Vec<Event>) {
+        let mut events = Vec::new();
+        let mut state = lock(&self.state);
+        let committed = state.commit(batch, embeddings);
+        state.drain_events(&mut events);
+        // Under the lock, so that the journal has the order of the commits.
+        self.memory.journal(&events);
+        self.fitting.offer(&mut state);
+        (committed, events)
+    }
+
+    fn count(&self, batch: &Batch, committed: &Committed, events: &[Event]) {
+        let metrics = &self.metrics;
+        metrics.odd_log_records.add(batch.odd_records);
+        metrics.repeated_requests.add(u64::from(committed.repeated));
+        let Verdicts { basis, templates, .. } = &*committed.verdicts;
+        if *basis == Basis::WarmingUp {
+            metrics.warming_up_log_records.add(batch.records.len() as u64);
+            self.observe_phase();
+        }
+        for (index, verdict) in templates {
+            let records = batch
+                .templates
+                .get(*index as usize)
+                .map_or(0, |template| template.records);
+            match verdict {
+                TemplateVerdict::Anomalous(_) => metrics.anomalous_log_records.add(records),
+                TemplateVerdict::Degraded => metrics.degraded_log_records.add(records),
+            }
+        }
+        for event in events {
+            match event {
+                Event::Opened(_) => metrics.opened_incidents.add(1),
+                Event::Merged(_) => metrics.merged_incidents.add(1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Brings the gauges about learning up to date.
+    fn observe_phase(&self) {
+        let phase = self.phase();
+        self.metrics
+            .detection_ready
+            .set(u64::from(matches!(phase, Phase::Ready { .. }) && self.model_healthy()));
+        self.metrics.warm_up_remaining_log_records.set(match phase {
+            Phase::WarmingUp {
+                records_seen,
+                records_needed,
+                ..
+            } => records_needed.saturating_sub(records_seen),
+            _ => 0,
+        });
+    }
+}
+
+impl Intake for Pipeline {
+    fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        Box::pin(self.pass(request))
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A panic while the state was held is a bug of the engine; what it left is still better than a stopped pipeline.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The model never stops a log, not even by a bug: a panic in a room costs the verdicts of one request.
+fn guarded<T>(step: &str, work: impl FnOnce() -> T) -> Option<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    if outcome.is_err() {
+        tracing::error!(
+            step,
+            "a panic in the engine; the records of this request go on without verdicts"
+        );
+    }
+    outcome.ok()
+}
+
+fn now_unix_nano() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,87 @@
+//! The start after an end: what the last process left becomes the state to go on from.
+//!
+//! What enters: the bytes of a snapshot and of the journals after it. What leaves: a [`State`], and what to tell about
+//! it. Promises: never fails; bytes that cannot be used are named, with what to do, and the state starts clean.
+//! Absent on purpose: files, which the caller reads and sets aside.
+
+use crate::engine::{
+    self,
+    correlate::{Correlator, CorrelatorState},
+    score::{Scorer, ScorerState},
+    snapshot::{self, Journal, Snapshot, SnapshotError},
+    state::State,
+};
+
+/// What could be recovered.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state to go on from.
+    pub state: State,
+    /// The model the state's embeddings were made with, where there was a snapshot.
+    pub from_snapshot: bool,
+    /// Incident events that were replayed from the journals.
+    pub replayed_events: u64,
+    /// Bytes at the end of journals that were cut short.
+    pub torn_bytes: u64,
+    /// Why the snapshot could not be used.
+    pub problem: Option<SnapshotError>,
+}
+
+/// Reads a snapshot, then replays the journals since, oldest first.
+///
+/// Without a model (`model_version` is `None`) nothing can be judged, and any snapshot is taken as it is.
+pub fn recover(
+    settings: &engine::Settings,
+    snapshot: Option<&[u8]>,
+    journals: &[(u64, Vec<u8>)],
+    model_version: Option<&str>,
+) -> Recovered {
+    let (snapshot, mut problem) = match snapshot.map(|bytes| snapshot::decode(bytes, model_version)) {
+        None => (None, None),
+        Some(Ok(snapshot)) => (Some(snapshot), None),
+        Some(Err(problem)) => (None, Some(problem)),
+    };
+    let since_epoch = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal_epoch);
+    let rooms = snapshot.map(|snapshot| rooms(settings, &snapshot));
+    let (scorer, mut correlator, from_snapshot) = match rooms {
+        Some(Ok((scorer, correlator))) => (scorer, correlator, true),
+        other => {
+            problem = problem.or(other.and_then(Result::err));
+            (
+                Scorer::new(settings.score.clone()),
+                Correlator::new(settings.correlate.clone()),
+                false,
+            )
+        }
+    };
+    let (mut replayed_events, mut torn_bytes) = (0, 0);
+    for (_, bytes) in journals.iter().filter(|(epoch, _)| *epoch >= since_epoch) {
+        let mut journal = Journal::new(bytes);
+        for entry in journal.by_ref() {
+            // Embeddings of another model would join what is not alike.
+            if model_version.is_some_and(|model| model != entry.model_version) {
+                continue;
+            }
+            for event in entry.events() {
+                correlator.apply(event);
+                replayed_events += 1;
+            }
+        }
+        torn_bytes += journal.ignored_bytes() as u64;
+    }
+    Recovered {
+        state: State::restored(scorer, correlator),
+        from_snapshot,
+        replayed_events,
+        torn_bytes,
+        problem,
+    }
+}
+
+fn rooms(settings: &engine::Settings, snapshot: &Snapshot) -> Result<(Scorer, Correlator), SnapshotError> {
+    let scorer: ScorerState = snapshot::section(&snapshot.scorer, "scorer")?;
+    let correlator: CorrelatorState = snapshot::section(&snapshot.correlator, "correlator")?;
+    let scorer = Scorer::restore(settings.score.clone(), scorer)
+        .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))?;
+    Ok((scorer, Correlator::restore(settings.correlate.clone(), correlator)))
+}

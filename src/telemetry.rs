@@ -1,0 +1,277 @@
+//! What the agent says of itself: every metric declared once, and its self-log.
+//!
+//! What enters: counts from the rooms and the edges. What leaves: Prometheus text on request, OTLP by push, and log
+//! lines on standard error. Promises: counting is one relaxed atomic addition; names follow the Collector's
+//! (`…_receiver_accepted_log_records`), with the prefix `harbinger_`. Absent on purpose: thresholds and judgement.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    io::{self, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::{KeyValue, metrics::MeterProvider};
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
+use tracing_subscriber::EnvFilter;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that is what it is now.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the number.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds one for as long as the guard lives.
+    pub fn hold(&self) -> impl Drop + '_ {
+        struct Held<'a>(&'a AtomicU64);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Held(&self.0)
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a metric only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+}
+
+/// One metric, as it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Name without the prefix.
+    pub name: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// One sentence, with the unit.
+    pub description: &'static str,
+    /// Its value now.
+    pub value: u64,
+}
+
+macro_rules! metrics {
+    ($($kind:ident $name:ident: $description:literal;)*) => {
+        /// Every metric of the agent.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $(#[doc = $description] pub $name: $kind,)*
+        }
+
+        impl Metrics {
+            /// Every metric with its value now, in the order of declaration.
+            pub fn read(&self) -> Vec<Reading> {
+                vec![$(Reading {
+                    name: stringify!($name),
+                    kind: Kind::$kind,
+                    description: $description,
+                    value: self.$name.get(),
+                },)*]
+            }
+        }
+    };
+}
+
+metrics! {
+    Counter receiver_accepted_log_records: "Records taken from callers and acknowledged.";
+    Counter receiver_refused_log_records: "Records whose request was answered with an error.";
+    Counter receiver_malformed_requests: "Requests whose bytes are not an ExportLogsServiceRequest.";
+    Counter exporter_sent_log_records: "Records the next hop has accepted.";
+    Counter exporter_send_failed_log_records: "Records the next hop did not accept within the caller's deadline, or refused.";
+    Counter exporter_rejected_log_records: "Records the next hop reported as rejected in a partial success.";
+    Counter processor_incoming_items: "Records that reached the engine.";
+    Counter processor_outgoing_items: "Records that left the engine with a verdict.";
+    Counter repeated_requests: "Identical retries, answered with the verdicts they got before.";
+    Counter anomalous_log_records: "Records judged anomalous.";
+    Counter degraded_log_records: "Records without a verdict because their embedding was missing.";
+    Counter warming_up_log_records: "Records that passed before the model was trained.";
+    Counter odd_log_records: "Records that could not be read in full (invalid UTF-8, too deep, cut); forwarded unchanged.";
+    Counter replaced_attributes: "Inbound attributes that had one of our names.";
+    Counter opened_incidents: "Incidents opened.";
+    Counter merged_incidents: "Incidents that turned out to be part of an older one.";
+    Counter embedding_templates: "Templates the model has embedded.";
+    Counter embedding_failed_templates: "Templates the model failed on.";
+    Counter embedding_late_templates: "Embeddings that came after a request's deadline.";
+    Counter embedding_queue_overflow_templates: "Templates that found the queue to the model full.";
+    Counter fits: "Trainings of the autoencoder that have finished.";
+    Counter journal_failed_writes: "Journal entries that could not be written.";
+    Counter snapshot_failed_writes: "Snapshots that could not be written.";
+    Counter snapshots: "Snapshots written.";
+    Gauge open_incidents: "Incidents now open.";
+    Gauge templates: "Templates now known.";
+    Gauge requests_in_flight: "Requests now between a caller and the next hop.";
+    Gauge detection_ready: "1 when the model is trained and works, else 0.";
+    Gauge warm_up_remaining_log_records: "Records still needed before the first training, 0 once it is done.";
+}
+
+/// Prefix of every metric's name.
+pub const PREFIX: &str = "harbinger_";
+
+impl Metrics {
+    /// Every metric in the Prometheus text format.
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        for Reading {
+            name,
+            kind,
+            description,
+            value,
+        } in self.read()
+        {
+            let (suffix, kind) = match kind {
+                Kind::Counter => ("_total", "counter"),
+                Kind::Gauge => ("", "gauge"),
+            };
+            let _ = write!(
+                text,
+                "# HELP {PREFIX}{name}{suffix} {description}\n# TYPE {PREFIX}{name}{suffix} {kind}\n{PREFIX}{name}{suffix} {value}\n"
+            );
+        }
+        text
+    }
+}
+
+/// Starts the agent's own log on standard error; a second call changes nothing.
+pub fn start_log(level: tracing::Level, json: bool) {
+    // Our own words at `level`; what libraries say only from warnings on, or HTTP/2 frames would fill the log at debug.
+    let filter = EnvFilter::new(format!("warn,harbinger={level}"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
+    // Only fails when there is a log already, as in tests.
+    let _ = if json { log.json().try_init() } else { log.try_init() };
+}
+
+/// Sends every metric by OTLP at an interval; ends when dropped.
+#[derive(Debug)]
+pub struct Push(SdkMeterProvider);
+
+impl Push {
+    /// Starts sending `metrics` to `endpoint` (OTLP gRPC). Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The endpoint is not usable.
+    pub fn start(
+        metrics: &Arc<Metrics>,
+        endpoint: &str,
+        interval: Duration,
+        timeout: Duration,
+        resource: &BTreeMap<String, String>,
+    ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
+        let exporter = opentelemetry_otlp::MetricExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(timeout)
+            .build()?;
+        let attributes = resource
+            .iter()
+            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        let resource = Resource::builder()
+            .with_service_name("harbinger")
+            .with_attributes(attributes)
+            .build();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
+            .with_resource(resource)
+            .build();
+        let meter = provider.meter("harbinger");
+        for (
+            index,
+            Reading {
+                name,
+                kind,
+                description,
+                ..
+            },
+        ) in metrics.read().into_iter().enumerate()
+        {
+            let metrics = Arc::clone(metrics);
+            let now = move || metrics.read().get(index).map_or(0, |reading| reading.value);
+            let name = format!("{PREFIX}{name}");
+            // The instruments live in the provider; the handles are not needed.
+            match kind {
+                Kind::Counter => {
+                    let counter = meter.u64_observable_counter(name).with_description(description);
+                    counter
+                        .with_callback(move |observer| observer.observe(now(), &[]))
+                        .build();
+                }
+                Kind::Gauge => {
+                    let gauge = meter.u64_observable_gauge(name).with_description(description);
+                    gauge
+                        .with_callback(move |observer| observer.observe(now(), &[]))
+                        .build();
+                }
+            }
+        }
+        Ok(Self(provider))
+    }
+}
+
+impl Drop for Push {
+    fn drop(&mut self) {
+        // A destination that is gone at the end is no news.
+        let _ = self.0.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn prometheus_text_has_help_type_and_value() {
+        let metrics = Metrics::default();
+        metrics.anomalous_log_records.add(3);
+        let held = metrics.requests_in_flight.hold();
+        let text = metrics.prometheus();
+        assert!(text.contains(
+            "# TYPE harbinger_anomalous_log_records_total counter\nharbinger_anomalous_log_records_total 3\n"
+        ));
+        assert!(text.contains("\nharbinger_requests_in_flight 1\n"));
+        drop(held);
+        assert_eq!(metrics.requests_in_flight.get(), 0);
+    }
+}

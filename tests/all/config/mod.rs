@@ -1,0 +1,379 @@
+//! What users write: every way of getting it wrong gives one clear error, and every example we ship is right.
+//!
+//! A file in `refused/` begins with the errors it must give, in lines of `#= `, with FILE for its own path; a line that
+//! ends in `…` goes on with what other rooms may change. A file in `warned/` begins likewise with its warnings.
+
+use std::fs;
+
+use harbinger::{
+    config::{self, Harbinger, Loaded},
+    pipeline::Mode,
+};
+
+/// The environment of every test here.
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "HARBINGER_TEST_WORD" => Some("word".to_owned()),
+        "HARBINGER_TEST_ENDPOINT" => Some("http://collector:4317".to_owned()),
+        _ => None,
+    }
+}
+
+fn load(paths: &[&str], sets: &[&str]) -> Result<Loaded, String> {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    config::load(&owned(paths), &owned(sets), &environment).map_err(|error| error.to_string())
+}
+
+/// Every YAML file below `directory`, sorted.
+fn yaml_files(directory: &str) -> Vec<String> {
+    let mut files: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| path.to_str().unwrap().to_owned())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{directory}");
+    files
+}
+
+/// What the file's head says must come of it.
+fn expected(file: &str) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines()
+        .map_while(|line| line.strip_prefix("#= "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn compare(directory: &str, outcome: impl Fn(&str) -> String) {
+    let mut wrong = Vec::new();
+    for file in yaml_files(directory) {
+        let (expected, found) = (expected(&file), outcome(&file).replace(&file, "FILE"));
+        let as_expected = expected.lines().count() == found.lines().count()
+            && expected
+                .lines()
+                .zip(found.lines())
+                .all(|(expected, found)| match expected.strip_suffix('…') {
+                    Some(beginning) => found.starts_with(beginning),
+                    None => found == expected,
+                });
+        if !as_expected {
+            wrong.push(format!("{file}\n  expected: {expected}\n  found:    {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_mistake_gives_its_error_with_file_line_column_and_key() {
+    compare("tests/all/config/refused", |file| match load(&[file], &[]) {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => error,
+    });
+}
+
+#[test]
+fn what_is_probably_not_meant_gives_a_warning() {
+    compare("tests/all/config/warned", |file| match load(&[file], &[]) {
+        Ok(loaded) => loaded
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n"),
+        Err(error) => error,
+    });
+}
+
+/// A directory with files, gone when dropped.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+const WHOLE: &str = "
+receivers: {otlp: {protocols: {grpc: }}}
+processors: {harbinger: {detection: {percentile: 95}, text: {body_fields: [a, b], masking: false}}}
+exporters: {otlp_grpc: {endpoint: 'http://collector:4317'}}
+service: {pipelines: {logs: {receivers: [otlp], processors: [harbinger], exporters: [otlp_grpc]}}}
+";
+
+/// Sections are merged, lists and values replaced.
+#[test]
+fn later_files_and_flags_win() {
+    let files = Files::new(&[
+        ("base.yaml", WHOLE),
+        ("site.yaml", "processors: {harbinger: {text: {body_fields: [c]}}}"),
+        ("empty.yaml", "# nothing here\n"),
+    ]);
+    let (base, site, empty) = (
+        files.path("base.yaml"),
+        format!("file:{}", files.path("site.yaml")),
+        files.path("empty.yaml"),
+    );
+    let set = [
+        "processors.harbinger.detection.percentile=90.5",
+        "processors.harbinger.detection.mode = shadow",
+    ];
+    let harbinger = load(&[&base, &site, &empty], &set).unwrap().settings.harbinger;
+    assert_eq!(harbinger.text.body_fields, ["c"]);
+    assert!(!harbinger.text.masking);
+    assert_eq!(harbinger.detection.score.percentile, 90.5);
+    assert_eq!(harbinger.detection.mode, Mode::Shadow);
+    let other_order = load(&[&site, &base], &[]).unwrap().settings.harbinger;
+    assert_eq!(other_order.text.body_fields, ["a", "b"]);
+}
+
+/// A mistake is told of where it was written, not in the file it was laid over.
+#[test]
+fn a_mistake_in_an_overlay_or_flag_names_the_overlay_or_flag() {
+    let files = Files::new(&[
+        ("base.yaml", WHOLE),
+        ("site.yaml", "processors:\n  harbinger:\n    text:\n      masking: 7\n"),
+    ]);
+    let (base, site) = (files.path("base.yaml"), files.path("site.yaml"));
+    assert_eq!(
+        load(&[&base, &site], &[]).unwrap_err(),
+        format!("{site}:4:16: processors.harbinger.text.masking: expected true or false, found the number 7")
+    );
+    assert_eq!(
+        load(&[&base], &["processors.harbinger.text.maskin=true"])
+            .unwrap_err()
+            .split(';')
+            .next()
+            .unwrap(),
+        "--set processors.harbinger.text.maskin: processors.harbinger.text.maskin: unknown key"
+    );
+    assert_eq!(
+        load(&[&base], &["exporters.otlp_grpc.headers.authorization=[secret"]).unwrap_err(),
+        "--set exporters.otlp_grpc.headers.authorization: the value is not YAML (this is not YAML: a list [ ] or \
+         section { } is not closed; check its commas and its end); put it in quotes"
+    );
+    for wrong in ["processors.harbinger", ".a=1", "=1", "a..b=1"] {
+        assert!(
+            load(&[&base], &[wrong])
+                .unwrap_err()
+                .contains("write `--set key.below=value"),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_file_to_read_gives_its_error() {
+    let files = Files::new(&[]);
+    fs::write(files.path("latin1.yaml"), b"a: b\nc: \xe9\n").unwrap();
+    let missing = files.path("missing.yaml");
+    assert_eq!(
+        load(&[&missing], &[]).unwrap_err(),
+        format!(
+            "{missing}: no such file; give the path of a configuration by `--config`, or copy \
+             config-examples/quickstart.yaml"
+        )
+    );
+    assert!(
+        load(&[&files.path("latin1.yaml")], &[])
+            .unwrap_err()
+            .ends_with("not UTF-8 text in line 2; save the file as UTF-8")
+    );
+    assert!(
+        load(&[files.0.path().to_str().unwrap()], &[])
+            .unwrap_err()
+            .ends_with("a directory; give the path of a YAML file in it")
+    );
+    assert!(
+        load(&["https://example/config.yaml"], &[])
+            .unwrap_err()
+            .contains("write the configuration to a file")
+    );
+    assert!(
+        load(&["env:CONFIG"], &[])
+            .unwrap_err()
+            .contains("`--config env:…` is not supported")
+    );
+}
+
+/// `harbinger: {}`, `harbinger:` and sections without a value are the defaults.
+#[test]
+fn what_is_left_out_has_its_default() {
+    let written = |harbinger: &str| {
+        let files = Files::new(&[(
+            "c.yaml",
+            &format!(
+                "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors:\n  harbinger:{harbinger}\n\
+                 exporters: {{otlp: {{endpoint: 'http://collector:4317'}}}}\n\
+                 service: {{pipelines: {{logs: {{receivers: [otlp], processors: [harbinger], exporters: [otlp]}}}}}}"
+            ),
+        )]);
+        load(&[&files.path("c.yaml")], &[]).unwrap().settings.harbinger
+    };
+    for nothing in ["", " {}", " ~", "\n    text:\n    detection: {mode: }\n    state: {}"] {
+        assert_eq!(written(nothing), Harbinger::default(), "{nothing:?}");
+    }
+}
+
+/// What is printed configures the same agent.
+#[test]
+fn a_printed_configuration_reads_back_as_itself() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    let config = load(&[&files.path("c.yaml")], &[]).unwrap().config;
+    let printed = config::print(&config).unwrap();
+    fs::write(files.path("printed.yaml"), &printed).unwrap();
+    assert_eq!(
+        load(&[&files.path("printed.yaml")], &[]).unwrap().config,
+        config,
+        "{printed}"
+    );
+}
+
+/// Examples for the agent; `collector-*.yaml` are the Collector's.
+fn examples() -> Vec<String> {
+    yaml_files("config-examples")
+        .into_iter()
+        .filter(|file| !file.contains("/collector-"))
+        .collect()
+}
+
+#[test]
+fn every_example_is_a_configuration_without_warnings() {
+    for file in examples().iter().filter(|file| !file.ends_with("reference.yaml")) {
+        assert_eq!(load(&[file], &[]).unwrap().warnings, [], "{file}");
+    }
+}
+
+/// The reference shows every key there is with its default: it is exactly what is printed when only what has no default
+/// is set.
+#[test]
+fn the_reference_never_goes_stale() {
+    const REFERENCE: &str = "config-examples/reference.yaml";
+    let files = Files::new(&[(
+        "least.yaml",
+        "receivers: {otlp: {protocols: {grpc: }}}
+processors: {harbinger: }
+exporters: {otlp_grpc: {endpoint: 'http://localhost:14317'}, file: {path: ./harbinger-out.jsonl}, debug: }
+extensions: {health_check: }
+service:
+  extensions: [health_check]
+  pipelines: {logs: {receivers: [otlp], processors: [harbinger], exporters: [otlp_grpc]}}",
+    )]);
+    let least = load(&[&files.path("least.yaml")], &[]).unwrap().config;
+    let reference = load(&[REFERENCE], &[]).unwrap().config;
+    assert_eq!(reference, least);
+    let value = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).unwrap();
+    let (printed, written) = (config::print(&least).unwrap(), fs::read_to_string(REFERENCE).unwrap());
+    let mut different = Vec::new();
+    differences("", &value(&printed), &value(&written), &mut different);
+    assert!(different.is_empty(), "{REFERENCE}:\n{}", different.join("\n"));
+}
+
+fn differences(key: &str, printed: &serde_yaml::Value, written: &serde_yaml::Value, different: &mut Vec<String>) {
+    match (printed.as_mapping(), written.as_mapping()) {
+        (Some(printed), Some(written)) => {
+            for (name, value) in printed {
+                let key = format!("{key}.{}", name.as_str().unwrap());
+                match written.get(name) {
+                    Some(written) => differences(&key, value, written, different),
+                    None => different.push(format!("{key} is missing")),
+                }
+            }
+            for name in written.keys().filter(|name| !printed.contains_key(name)) {
+                different.push(format!("{key}.{} is no key (any more)", name.as_str().unwrap()));
+            }
+        }
+        _ if printed == written => {}
+        _ => different.push(format!("{key} is {written:?}, must be {printed:?}")),
+    }
+}
+
+/// Values of headers are secrets; the names of headers that are passed on are not.
+#[test]
+fn secrets_are_not_printed() {
+    let loaded = load(
+        &["config-examples/multitenant-headers.yaml"],
+        &["exporters.otlp_grpc.headers.x-key=hunter2"],
+    )
+    .unwrap();
+    let printed = config::print(&loaded.config).unwrap();
+    assert!(!printed.contains("hunter2") && !printed.contains("Bearer"), "{printed}");
+    assert!(printed.contains("x-key: '[REDACTED]'"), "{printed}");
+    assert!(printed.contains("from_context: X-Scope-OrgID"), "{printed}");
+    assert!(!format!("{:?}", loaded.settings).contains("hunter2"));
+}
+
+/// A secret in a wrong place is not shown by the error either.
+#[test]
+fn secrets_are_not_in_errors() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    for set in [
+        "exporters.otlp_grpc.headers.x-key={y: hunter2}",
+        "exporters.otlp_grpc.headers.x-key=31337",
+        "exporters.otlp_grpc.headers=hunter2",
+    ] {
+        let error = load(&[&files.path("c.yaml")], &[set]).unwrap_err();
+        assert!(!error.contains("hunter2") && !error.contains("31337"), "{error}");
+    }
+}
+
+/// Paths that a start would fail on are told of by `validate`.
+#[test]
+fn paths_that_cannot_work_are_found_without_a_start() {
+    let files = Files::new(&[("c.yaml", WHOLE), ("file", "")]);
+    let found = |sets: &[&str]| match config::preflight(&load(&[&files.path("c.yaml")], sets).unwrap().settings) {
+        Ok(()) => "nothing".to_owned(),
+        Err(error) => error.to_string().replace(files.0.path().to_str().unwrap(), "DIR"),
+    };
+    let directory = |below: &str| format!("processors.harbinger.state.directory={}", files.path(below));
+    let file = |below: &str| format!("exporters={{otlp_grpc: null, file: {{path: {}}}}}", files.path(below));
+    assert_eq!(found(&[&directory("made/if/missing")]), "nothing");
+    assert_eq!(
+        found(&[&directory("file/below")]),
+        "processors.harbinger.state.directory: DIR/file is no directory; write the path of one, which is made if missing"
+    );
+    let to_file = "service.pipelines.logs.exporters=[file]";
+    let endpoint = "exporters.otlp_grpc.endpoint=http://collector:4317";
+    assert_eq!(found(&[&file("out.jsonl"), endpoint, to_file]), "nothing");
+    assert_eq!(
+        found(&[&file("missing/out.jsonl"), endpoint, to_file]),
+        "exporters.file.path: the directory DIR/missing does not exist; make it (`mkdir -p DIR/missing`)"
+    );
+    assert_eq!(
+        found(&[&file(""), endpoint, to_file]),
+        "exporters.file.path: DIR/ is a directory; write the path of a file in it"
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is mistyped in a configuration, the answer is a configuration or errors that each name the file, or a key.
+    #[test]
+    fn no_mistyping_goes_without_an_answer(
+        at in 0.0..1.0f64,
+        cut in 0usize..12,
+        typed in "[ \\ta-c0-9:\\-\\[\\]{},&*!|>'\"%@#?<\n.$~\\\\]{0,6}",
+    ) {
+        let mut text: Vec<char> = fs::read_to_string("config-examples/reference.yaml").unwrap().chars().collect();
+        let at = (at * text.len() as f64) as usize;
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, typed.chars());
+        let files = Files::new(&[("c.yaml", &text.into_iter().collect::<String>())]);
+        let path = files.path("c.yaml");
+        if let Err(error) = load(&[&path], &[]) {
+            for line in error.lines() {
+                proptest::prop_assert!(line.starts_with(&path), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The tests that see the crate from outside, in one binary: a module a purpose.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+/// What `harbinger analyze` makes of files.
+mod analyzing;
+/// Bytes stay bytes: decoding, splicing and unknown fields.
+mod byte_path;
+/// The program as the shell sees it.
+mod command_line;
+/// What users write is read as they meant it, or refused with what to write instead.
+mod config;
+/// The streaming graph equals the brute-force one, however the stream comes.
+mod correlation;
+/// Records in, marked records out, in one process.
+mod end_to_end;
+/// The floors of the house hold.
+mod floors;
+/// The sentence model.
+mod model;
+/// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.
+mod otlp;
+/// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).
+mod receiving;
+/// Recorded logs through the readers, the text room and over gRPC.
+mod replaying;
+/// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
+mod sending;

@@ -1,0 +1,107 @@
+//! Recorded logs on their way out: the recording of real servers through the readers, the text room, and over gRPC.
+
+use std::{collections::BTreeSet, path::Path};
+
+use clap::Parser;
+use harbinger::{
+    commands::replay,
+    edge::{
+        files::{self, Row, to_requests},
+        receive_grpc::Settings,
+    },
+    engine::{
+        text::{Reader, Settings as Text},
+        view::View,
+    },
+};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
+
+use crate::otlp::{Recorder, Serving};
+
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/recording/recording.jsonl.gz");
+
+fn rows() -> Vec<Row> {
+    let source = files::open(Path::new(RECORDING), &files::Settings::default()).unwrap();
+    source.map(Result::unwrap).collect()
+}
+
+/// All of the recording is read, without a complaint, and its times ascend but for what servers log late.
+#[test]
+fn the_recording_is_read_whole() {
+    let rows = rows();
+    assert_eq!(rows.len(), 31_086);
+    assert!(
+        rows.iter()
+            .all(|row| row.problem.is_none() && row.time_unix_nano.is_some())
+    );
+    let services: BTreeSet<&str> = rows.iter().filter_map(|row| row.service.as_deref()).collect();
+    assert_eq!(
+        services.into_iter().collect::<Vec<_>>(),
+        ["nginx", "postgresql", "redis", "shop"]
+    );
+}
+
+/// Masking finds the statements behind the lines: a few hundred, not tens of thousands, and refusals stay apart.
+#[test]
+fn the_recording_has_few_templates() {
+    let mut reader = Reader::new(&Text::default());
+    let mut templates = BTreeSet::new();
+    let mut texts = BTreeSet::new();
+    for request in to_requests(rows(), 1000) {
+        let bytes = request.encode_to_vec();
+        for record in View::parse(&bytes).unwrap().records() {
+            let text = reader.read(&record);
+            texts.insert(text.canonical.to_owned());
+            templates.insert(text.template.to_owned());
+        }
+    }
+    assert!(texts.len() > 15_000, "{} texts", texts.len());
+    assert!((200..400).contains(&templates.len()), "{} templates", templates.len());
+    assert!(templates.iter().any(|template| template.contains("HTTP/<n> 502 ")));
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    replay: replay::Args,
+}
+
+/// What the Collector wrote to the file arrives over gRPC as it was: every record, in order, resource and scope included.
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_delivers_every_record() {
+    let recorder = std::sync::Arc::new(Recorder::default());
+    let serving = Serving::start(Settings::default(), recorder.clone()).await;
+    let to = format!("http://{}", serving.address);
+    let line = Line::parse_from(["replay", RECORDING, "--to", &to]);
+    tokio::task::spawn_blocking(|| replay::run(line.replay))
+        .await
+        .unwrap()
+        .unwrap();
+    let flat = |requests: Vec<ExportLogsServiceRequest>| -> Vec<_> {
+        let resources = requests.into_iter().flat_map(|request| request.resource_logs);
+        resources
+            .flat_map(|logs| {
+                let resource = logs.resource.unwrap_or_default().encode_to_vec();
+                let scopes = logs.scope_logs.into_iter();
+                scopes.flat_map(move |scope| {
+                    let from = (
+                        resource.clone(),
+                        scope.scope.clone().unwrap_or_default().encode_to_vec(),
+                    );
+                    scope
+                        .log_records
+                        .into_iter()
+                        .map(move |record| (from.clone(), record.encode_to_vec()))
+                })
+            })
+            .collect()
+    };
+    let arrived = recorder
+        .bodies()
+        .into_iter()
+        .map(|body| ExportLogsServiceRequest::decode(body).unwrap())
+        .collect();
+    let expected = to_requests(rows(), usize::MAX).collect();
+    assert!(flat(arrived) == flat(expected));
+}
