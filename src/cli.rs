@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
-    commands::{analyze, incidents, replay},
+    commands::{analyze, evaluate, incidents, replay},
     config::{self, Loaded, Role, TYPES},
 };
 
@@ -90,6 +90,19 @@ Every mistake is told with file, line, column and key, and what to write instead
   harbinger analyze app.csv --profile notebook --min-size 2 --out out
       The notebook's rule, for those who compare.")]
     Analyze(analyze::Args),
+    /// Measure the verdicts on labelled logs, or how quiet they are on healthy ones
+    #[command(after_help = "Examples:
+  harbinger evaluate labelled.csv
+      Learns from the first fifth, counts on the rest. Columns `label` (1 is anomalous) and `fault` hold the truth.
+  harbinger evaluate labelled.csv --hide severity --ablation
+      What text alone recovers, and what each detector is worth.
+  harbinger evaluate quiet-week.csv web.log.gz --json figures.json
+      Unlabelled files count as healthy: whatever is flagged is a false alarm.
+  harbinger evaluate faults.csv --history last-week.csv
+      Learns from one file, counts on the other.
+
+The engine never sees a label. A line is judged once, by what came before it, as the agent would have judged it. History is not moved in time: where it is later than the file, whatever the engine measures in time (maturing, rates) sees the file in its past, so prefer a history that is earlier.")]
+    Evaluate(evaluate::Args),
     /// Send log files to an OTLP endpoint, as fast as they happened or faster
     #[command(after_help = "Examples:
   harbinger replay app.csv --to http://localhost:4317
@@ -194,6 +207,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
                 .write_all(config::print(&loaded.config)?.as_bytes())?;
         }
         Some(Command::Analyze(arguments)) => return analyze::run(&arguments),
+        Some(Command::Evaluate(arguments)) => return evaluate::run(&arguments),
         Some(Command::Replay(arguments)) => return replay::run(arguments),
         Some(Command::Incidents(arguments)) => return incidents::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,

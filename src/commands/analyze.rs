@@ -290,7 +290,8 @@ fn write_incidents(path: &Path, digests: &[Digest<'_>]) -> Result<()> {
     Ok(())
 }
 
-fn progress_bar(rows: u64) -> ProgressBar {
+/// How far a file is, on standard error when someone is watching.
+pub(super) fn progress_bar(rows: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod bad_rows;
 pub mod digest;
+pub mod evaluate;
 pub mod incidents;
 pub mod input;
 pub mod notebook;

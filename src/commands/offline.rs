@@ -1,13 +1,15 @@
 //! The streaming engine over a file: rows in time order, every step in line, no thread and no clock.
 //!
 //! What enters: rows and an embedder. What leaves: for every row its verdict, score and incident, and the state for a
-//! snapshot. Promises: the same rooms as the stream, so the same verdicts; rows read before the model is ready are
-//! judged as soon as it is, so that a short file is judged too. Absent on purpose: deadlines; a file can wait.
+//! snapshot. Promises: the same rooms as the stream, so the same verdicts. [`Offline::run`] judges rows that were read
+//! before the model was ready as soon as it is, so that a short file is judged too; [`Offline::stream`] never goes back,
+//! so that its verdicts are those the agent would have given. Absent on purpose: deadlines; a file can wait.
 
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use prost::Message;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     edge::files::{self, Row},
@@ -16,7 +18,7 @@ use crate::{
         correlate::IncidentId,
         embed::{Embedder, Embedding},
         front::{Batch, BatchTemplate, Front},
-        score::Phase,
+        score::{Detector, Phase},
         state::State,
         text::TemplateKey,
         verdict::{TemplateVerdict, Verdicts},
@@ -27,18 +29,40 @@ use crate::{
 /// Rows judged at once; the warm-up ends at the end of such a chunk.
 const CHUNK_ROWS: usize = 500;
 
+/// Streamed rows of one request are less than this apart: a sender's batch does not wait for ever.
+const REQUEST_SPAN_NANO: u64 = 1_000_000_000;
+
 /// Texts given to the model at once.
 const EMBED_TEXTS: usize = 64;
 
 /// What came of a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// Whether the row is anomalous.
     pub is_anomaly: bool,
-    /// Its score, 0 to 1; `None` where there was nothing to judge by.
+    /// Its score, larger is more anomalous; `None` where there was nothing to judge by.
     pub score: Option<f64>,
-    /// The incident it belongs to, as it was when the row was judged.
+    /// What each detector contributes to the score, in the order of [`Detector::ALL`].
+    pub evidence: [f64; Detector::ALL.len()],
+    /// The anomalous episode it belongs to; `None` where it is normal.
+    pub episode: Option<u64>,
+    /// The incident it belongs to, under the id that goes by at the end of the run.
     pub incident: Option<IncidentId>,
+    /// Its template.
+    pub template: TemplateKey,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            is_anomaly: false,
+            score: None,
+            evidence: [0.0; Detector::ALL.len()],
+            episode: None,
+            incident: None,
+            template: TemplateKey(0),
+        }
+    }
 }
 
 /// Engine, embedder and what was embedded so far.
@@ -93,10 +117,75 @@ impl Offline {
             }
             self.judge_held(&mut held, &mut outcomes);
         }
-        for outcome in &mut outcomes {
+        self.resolve(&mut outcomes);
+        Ok(outcomes)
+    }
+
+    /// Takes the rows, which must be in time order, the way of the agent: request by request, each judged by what was
+    /// learned before it and with it, and never again. May be called again with what came later.
+    ///
+    /// # Errors
+    /// The model failed on a text.
+    pub fn stream(&mut self, rows: &[Row], progress: &dyn Fn(u64)) -> Result<Vec<Outcome>> {
+        let mut outcomes = vec![Outcome::default(); rows.len()];
+        let (mut rest, mut slots) = (rows, outcomes.as_mut_slice());
+        let mut events = Vec::new();
+        while !rest.is_empty() {
+            let (request, later) = rest.split_at(self.request_len(rest));
+            let (told, later_slots) = slots.split_at_mut(request.len());
+            let held = self.read(0, &request.iter().collect::<Vec<_>>())?;
+            self.state.learn(&held.batch, &held.embeddings);
+            let verdicts = self.state.judge(&held.batch, &held.embeddings);
+            self.tell(&held.batch, &verdicts, told);
+            self.fit_if_due();
+            // There is no journal here, and what waits for one would grow.
+            self.state.drain_events(&mut events);
+            events.clear();
+            progress(request.len() as u64);
+            (rest, slots) = (later, later_slots);
+        }
+        self.resolve(&mut outcomes);
+        Ok(outcomes)
+    }
+
+    /// Ends the warm-up with what was learned so far, if it has not ended by itself.
+    pub fn end_warm_up(&mut self) {
+        if !matches!(self.state.phase(), Phase::Ready { .. })
+            && let Some(job) = self.state.force_fit()
+        {
+            self.state.install(job.run());
+        }
+    }
+
+    /// Forgets what was learned, but not the embeddings, and goes on with other settings.
+    pub fn restart(&mut self, settings: &engine::Settings) {
+        self.front = Front::new(settings.text.clone(), settings.annotate.clone());
+        self.state = State::new(settings.score.clone(), settings.correlate.clone());
+    }
+
+    /// How many of the rows make the next request: at least one, and not over the end of the warm-up.
+    fn request_len(&self, rows: &[Row]) -> usize {
+        let most = match self.state.phase() {
+            Phase::WarmingUp {
+                records_seen,
+                records_needed,
+                ..
+            } => records_needed.saturating_sub(records_seen).clamp(1, CHUNK_ROWS as u64) as usize,
+            Phase::Fitting | Phase::Ready { .. } => CHUNK_ROWS,
+        };
+        let first = rows.first().map_or(0, |row| row.record.time_unix_nano);
+        let mut bytes = 0;
+        let fitting = rows.iter().take(most).take_while(|row| {
+            bytes += row.record.encoded_len();
+            row.record.time_unix_nano.saturating_sub(first) < REQUEST_SPAN_NANO && bytes <= files::MAX_REQUEST_BYTES
+        });
+        fitting.count().max(1)
+    }
+
+    fn resolve(&self, outcomes: &mut [Outcome]) {
+        for outcome in outcomes {
             outcome.incident = outcome.incident.map(|incident| self.state.resolve(incident));
         }
-        Ok(outcomes)
     }
 
     fn fit_if_due(&mut self) {
@@ -133,6 +222,18 @@ impl Offline {
             let template = record.template as usize;
             outcome.is_anomaly = matches!(anomalous.get(template), Some(Some(TemplateVerdict::Anomalous(_))));
             outcome.score = scores.get(template).copied().flatten();
+            outcome.evidence = [0.0; Detector::ALL.len()];
+            if let (Some(autoencoder), Some(score)) = (outcome.evidence.first_mut(), outcome.score) {
+                *autoencoder = score;
+            }
+            outcome.template = batch
+                .templates
+                .get(template)
+                .map_or(TemplateKey(0), |template| template.key);
+            let service = batch.services.get(record.service as usize).map_or("", |name| name);
+            outcome.episode = outcome
+                .is_anomaly
+                .then(|| xxh3_64_with_seed(service.as_bytes(), outcome.template.0));
             outcome.incident = incident;
         }
     }

@@ -96,6 +96,11 @@ impl Rows {
         &self.headers
     }
 
+    /// Indices of the columns that have a role.
+    pub(super) fn read(&self) -> Vec<usize> {
+        self.columns.iter().copied().flatten().collect()
+    }
+
     fn row(&self, line: u64) -> Row {
         let expected = self.headers.len();
         let found = self.record.len();

@@ -27,7 +27,7 @@ use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde::{Deserialize, Serialize};
 
-pub use batch::{Batcher, to_requests};
+pub use batch::{Batcher, MAX_REQUEST_BYTES, to_requests};
 pub use times::rfc3339;
 
 /// How a file's lines are to be understood.
@@ -201,6 +201,8 @@ pub enum FileError {
 /// The rows of one input, in order.
 pub struct Source {
     headers: Vec<String>,
+    /// Indices of the headers whose cells become part of the record.
+    read: Vec<usize>,
     format: Format,
     index: usize,
     rows: Box<dyn Iterator<Item = Result<Row, BadRow>> + Send>,
@@ -221,6 +223,11 @@ impl Source {
     /// Names of the cells of each row.
     pub fn headers(&self) -> &[String] {
         &self.headers
+    }
+
+    /// Whether the cells under the header of this index become part of the record; always for formats without cells.
+    pub fn reads(&self, header: usize) -> bool {
+        self.format != Format::Csv || self.read.contains(&header)
     }
 
     /// The format the input is read as.
@@ -269,9 +276,11 @@ fn read(path: &Path, input: input::Input, settings: &Settings) -> Result<Source,
     let headers = ["timestamp", "service", "severity", "message"]
         .map(String::from)
         .to_vec();
+    let mut read = Vec::new();
     let (headers, rows): (_, Box<dyn Iterator<Item = Result<Row, BadRow>> + Send>) = match format {
         Format::Csv => {
             let rows = csv::Rows::new(path, input, settings, times)?;
+            read = rows.read();
             (rows.headers().to_vec(), Box::new(rows))
         }
         Format::Json => (headers, Box::new(json::Rows::new(input, settings, times))),
@@ -280,6 +289,7 @@ fn read(path: &Path, input: input::Input, settings: &Settings) -> Result<Source,
     };
     Ok(Source {
         headers,
+        read,
         format,
         index: 0,
         rows,

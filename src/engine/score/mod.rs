@@ -12,6 +12,7 @@
 
 mod autoencoder;
 mod calibration;
+mod detector;
 mod fit;
 mod notebook;
 mod state;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{embed::Embedding, text::TemplateKey};
 pub use autoencoder::Activation;
+pub use detector::Detector;
 pub use fit::{FitJob, Fitted};
 pub use notebook::{notebook_verdicts, percentile};
 pub use state::{ScorerState, UnusableState};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub max_templates: usize,
     /// Start of all randomness in training.
     pub seed: u64,
+    /// Detectors that have a say.
+    pub detectors: Vec<Detector>,
 }
 
 impl Default for Settings {
@@ -71,6 +75,7 @@ impl Default for Settings {
             warm_up_templates: 8,
             max_templates: 20_000,
             seed: 0,
+            detectors: Detector::ALL.to_vec(),
         }
     }
 }
@@ -97,6 +102,9 @@ impl Settings {
                 "max_templates: less than warm_up_templates ({}); write 20000",
                 self.warm_up_templates
             ));
+        }
+        if self.detectors.is_empty() {
+            return Err("detectors: without one nothing is judged; leave the key out for all of them".to_owned());
         }
         Ok(())
     }
