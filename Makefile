@@ -1,10 +1,12 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration collector bench recording clean
+.PHONY: help assets build demo run test lint integration collector bench evaluate recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
+# Public sets that are not ours to publish; see integration/README.md.
+HARBINGER_DATA_DIR ?= ../shared/data
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -38,6 +40,9 @@ integration: assets build collector ## the agent beside real processes: Collecto
 
 bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved
 	@cd integration && python3 bench.py
+
+evaluate: assets build ## every target measured on labelled and healthy logs: make evaluate HARBINGER_DATA_DIR=…
+	@python3 integration/evaluation/table.py $(HARBINGER_DATA_DIR) $(EVALUATE_FLAGS)
 
 recording: ## make integration/recording/recording.jsonl.gz anew (40 minutes, needs root; see its README)
 	python3 integration/recording/record.py

@@ -19,6 +19,8 @@ mod config;
 mod correlation;
 /// Records in, marked records out, in one process.
 mod end_to_end;
+/// What `harbinger evaluate` makes of labelled logs.
+mod evaluating;
 /// The floors of the house hold.
 mod floors;
 /// The sentence model.

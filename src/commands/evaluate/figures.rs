@@ -44,7 +44,7 @@ pub struct Figures {
     pub incidents: usize,
     /// Of these, incidents without any true line.
     pub false_incidents: usize,
-    /// Where the file names faults.
+    /// Where lines that count belong to named faults.
     pub faults: Option<Faults>,
     /// Each detector alone, and all but it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -224,7 +224,7 @@ impl<'a> Counted<'a> {
             },
             incidents,
             false_incidents,
-            faults: (!self.labelled.faults.is_empty()).then(|| self.faults(&windows)),
+            faults: (!windows.is_empty()).then(|| self.faults(&windows)),
             ablation: Vec::new(),
             run,
         }
