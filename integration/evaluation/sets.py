@@ -33,14 +33,17 @@ LOST_NETWORK = re.compile(r"Address change detected|Failed to renew lease|ERROR 
 
 
 def fill(template, dice):
-    """A sentence with what varies in it."""
+    """A sentence with what varies in it. What a masker may keep (host families, folders) is the same in all of its lines."""
+    family = random.Random(template)
+    stem, zone = family.choice(["node", "cn", "db", "edge", "io"]), family.choice("abc")
+    folder = f"/{family.choice(['srv', 'data', 'scratch'])}/{family.choice(['projects', 'home', 'volumes'])}"
     kinds = {
-        "host": lambda: f"{dice.choice(['node', 'cn', 'db', 'edge', 'io'])}{dice.randint(1, 64):02}.{dice.choice('abc')}.example.net",
+        "host": lambda: f"{stem}{dice.randint(1, 64):02}.{zone}.example.net",
         "port": lambda: str(dice.choice([389, 2049, 5432, 8649, 9092, 27000])),
-        "path": lambda: f"/{dice.choice(['srv', 'data', 'scratch'])}/{dice.choice(['proj', 'home', 'vol'])}{dice.randint(1, 40)}",
-        "hex": lambda: f"{dice.getrandbits(40):010x}",
+        "path": lambda: f"{folder}/{dice.randint(1, 40)}",
+        "hex": lambda: f"0x{dice.getrandbits(40):010x}",
         "id": lambda: f"{dice.getrandbits(32):08x}-{dice.getrandbits(16):04x}-4{dice.getrandbits(12):03x}-a{dice.getrandbits(12):03x}-{dice.getrandbits(48):012x}",
-        "user": lambda: f"u{dice.randint(1000, 9999)}",
+        "user": lambda: str(dice.randint(100_000, 999_999)),
         "n": lambda: str(dice.randint(61, 9999)),
         "small": lambda: str(dice.randint(2, 60)),
         "big": lambda: str(dice.randint(10_000, 99_999_999)),

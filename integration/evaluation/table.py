@@ -19,6 +19,8 @@ HIDDEN = ("--hide", "severity")
 
 
 def percent(share):
+    if share == 0:
+        return "0 %"
     return f"{100 * share:.3f} %" if share < 0.001 else f"{100 * share:.2f} %"
 
 

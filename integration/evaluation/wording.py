@@ -8,13 +8,13 @@ CHRONIC = {
     "apache-2k": ("telemetryd", "error", 0.12,
                   "metrics source {host}:{port} gives no answer after {small} attempts, keeping last known values"),
     "openssh-2k": ("licmon", "", 0.08,
-                   "license server {host}:{port} unreachable (attempt {n}): checkout of feature sim_{hex} denied"),
+                   "license server {host}:{port} unreachable (attempt {n}): checkout of feature {hex} denied"),
     "zookeeper-2k": ("kernel", "", 0.20,
                      "nfs: server {host} not responding for export {path}, still trying ({n} s)"),
     "hadoop-2k": ("fabricd", "ERROR", 0.35,
                   "InfiniBand port {small}/{n} on {host}: link integrity errors {n}, symbol errors {big}, port goes down"),
     "spark-2k": ("hwmon", "", 0.05,
-                 "ECC: uncorrectable memory fault on DIMM {small} of {host}, address 0x{hex}, page cannot be retired"),
+                 "ECC: uncorrectable memory fault on DIMM {small} of {host}, address {hex}, page cannot be retired"),
     "hdfs-20k-unlabelled": ("coordination", "WARN", 0.15,
                             "could not renew lease {id} held by {host} ({n} s overdue), giving the lock up"),
     "bgl-5k-normal": ("replication", "", 0.25,
@@ -38,7 +38,7 @@ DECOYS = {
 # What a healthy service says after a release and did not say before.
 RELEASE = """
 feature flag checkout_v{small} is now enabled for {small} % of users
-loaded {n} translations for locale {user} from {path}
+loaded {n} translations from {path}
 request queue uses adaptive batching, target latency {ms} ms
 cache tier warmed with {n} entries in {ms} ms
 migrated preferences of user {user} to schema version {small}
@@ -86,7 +86,7 @@ persisted query {hex} added to the allow list
 email digest for {user} queued for delivery at {n}
 metrics exporter now reports histogram buckets up to {n} ms
 background sync of calendar {id} finished, {small} changes
-tenant {user} assigned to storage class standard
+tenant {user} was assigned to storage class standard
 graceful handover of {small} streams to {host} complete
 vector index trained on {n} points with {small} centroids
 archived {small} closed conversations of {user}
