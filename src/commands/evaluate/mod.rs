@@ -24,7 +24,11 @@ use self::{
     figures::{Ablated, Counted, Figures, Run},
     labels::{LabelArgs, Labelled},
 };
-use super::{analyze::progress_bar, input::InputArgs, offline::Offline};
+use super::{
+    analyze::progress_bar,
+    input::InputArgs,
+    offline::{Offline, Outcome},
+};
 use crate::{
     app,
     edge::files::Row,
@@ -194,7 +198,7 @@ impl<'a> Evaluation<'a> {
         Ok(figures)
     }
 
-    fn judge(&self, engine: &mut Offline, progress: &dyn Fn(u64)) -> Result<Vec<super::offline::Outcome>> {
+    fn judge(&self, engine: &mut Offline, progress: &dyn Fn(u64)) -> Result<Vec<Outcome>> {
         if !self.history.is_empty() {
             engine.stream(self.history, progress)?;
             // Whoever names a history says that it is what is usual, however much in it is new.
