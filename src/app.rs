@@ -5,10 +5,13 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
-use prost::Message;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -30,10 +33,11 @@ use crate::{
     engine::{
         self,
         embed::Embedder,
-        front::Front,
-        score::Phase,
-        snapshot::{self, Snapshot},
+        score::{Committee, Phase, Scorer},
+        snapshot::{self, Snapshot, TenantSection},
         state::State,
+        tenant::Tenant,
+        tenants::Tenants,
     },
     pipeline::{Mode, Parts, Pipeline, recovery},
     telemetry::{self, Metrics},
@@ -197,10 +201,16 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         None
     };
     let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
-    let (state, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
+    let (mut state, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
+    match embedder.as_deref().map(Committee::embed) {
+        Some(Ok(committee)) => state.appoint(committee),
+        Some(Err(problem)) => tracing::error!("no text will sound like failure: {problem}"),
+        None => {}
+    }
     let pipeline = Pipeline::start(Parts {
-        front: Front::new(engine.text.clone(), engine.annotate.clone()),
+        front: engine.front(),
         state,
+        tenant_header: engine.tenant.from_context.clone(),
         embedder,
         embedding: harbinger.embedding.waiting.clone(),
         mode: harbinger.detection.mode,
@@ -209,6 +219,10 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         epoch,
         metrics,
     })?;
+    if !engine.text.store_text {
+        // What was written before texts were unwanted is replaced now, not in a minute.
+        pipeline.save();
+    }
     tracing::info!("detection: {}", describe(&pipeline));
     Ok(pipeline)
 }
@@ -218,9 +232,9 @@ fn recover(
     settings: &engine::Settings,
     directory: Option<&StateDirectory>,
     model_version: Option<&str>,
-) -> Result<(State, u64)> {
+) -> Result<(Tenants, u64)> {
     let Some(directory) = directory else {
-        return Ok((State::new(settings.score.clone(), settings.correlate.clone()), 1));
+        return Ok((settings.tenants(), 1));
     };
     let loaded = directory.load()?;
     let recovered = recovery::recover(settings, loaded.snapshot.as_deref(), &loaded.journals, model_version);
@@ -308,6 +322,16 @@ fn status(pipeline: &Pipeline) -> serde_json::Value {
 }
 
 fn describe(pipeline: &Pipeline) -> String {
+    let detection = describe_detection(pipeline);
+    match pipeline.tenants() {
+        (0 | 1, _) => detection,
+        (tenants, ready) => {
+            format!("{detection}; {ready} of {tenants} tenants are judged, the others still learned from")
+        }
+    }
+}
+
+fn describe_detection(pipeline: &Pipeline) -> String {
     if pipeline.mode() == Mode::Off {
         return "off (detection.mode); records pass untouched".to_owned();
     }
@@ -383,6 +407,7 @@ fn push_metrics(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<telem
 
 fn engine_of(harbinger: &Harbinger) -> engine::Settings {
     engine::Settings {
+        tenant: harbinger.tenant.clone(),
         text: harbinger.text.clone(),
         score: harbinger.detection.score.clone(),
         correlate: harbinger.correlation.clone(),
@@ -404,16 +429,46 @@ pub fn check_model(settings: &Settings) -> Result<String> {
 /// # Errors
 /// A configuration that is not usable, or a model that is missing.
 pub fn offline(config: Option<&Path>) -> Result<(engine::Settings, OnnxEmbedder)> {
-    let harbinger = match config {
-        None => Harbinger::default(),
-        Some(path) => {
-            let environment = |name: &str| std::env::var(name).ok();
-            config::load(&[path.display().to_string()], &[], &environment)?
-                .settings
-                .harbinger
-        }
-    };
+    let harbinger = harbinger_of(config)?;
     Ok((engine_of(&harbinger), OnnxEmbedder::load(&harbinger.embedding.model)?))
+}
+
+/// Where the agent of a configuration keeps what it learned; `None` when it keeps nothing.
+///
+/// # Errors
+/// A configuration that is not usable.
+pub fn state_directory(config: &Path) -> Result<Option<PathBuf>> {
+    let state = harbinger_of(Some(config))?.state;
+    Ok(state.enabled.then_some(state.directory))
+}
+
+fn harbinger_of(config: Option<&Path>) -> Result<Harbinger> {
+    let Some(path) = config else {
+        return Ok(Harbinger::default());
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = config::load(&[path.display().to_string()], &[], &environment)?;
+    Ok(loaded.settings.harbinger)
+}
+
+/// What the last snapshot in a state directory says was learned, read beside the agent that may be using it; `None` when
+/// there is no snapshot, or nothing of that tenant in it.
+///
+/// # Errors
+/// The directory cannot be read, or its snapshot is damaged or was made with another model.
+pub fn learned(
+    directory: &Path,
+    settings: &engine::Settings,
+    model_version: &str,
+    tenant: &Tenant,
+) -> Result<Option<Scorer>> {
+    let peeked = StateDirectory::peek(directory);
+    let Some(bytes) = peeked.with_context(|| format!("cannot read a snapshot from {}", directory.display()))? else {
+        return Ok(None);
+    };
+    snapshot::decode(&bytes, Some(model_version))
+        .and_then(|snapshot| recovery::scorer(settings, &snapshot, tenant))
+        .with_context(|| format!("cannot use the snapshot in {}", directory.display()))
 }
 
 /// Leaves what was learned where `run` with this `state.directory` finds it.
@@ -432,8 +487,7 @@ pub fn save_snapshot(directory: &Path, state: &State, model_version: &str) -> Re
     store.save_snapshot(&snapshot::encode(&Snapshot {
         model_version: model_version.to_owned(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        scorer: scorer.encode_to_vec(),
-        correlator: correlator.encode_to_vec(),
+        tenants: vec![TenantSection::new(&Tenant::default(), &scorer, &correlator)],
         ..Snapshot::default()
     }))?;
     Ok(())

@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
-    commands::{analyze, evaluate, incidents, replay},
+    commands::{analyze, evaluate, explain, forget, incidents, replay},
     config::{self, Loaded, Role, TYPES},
 };
 
@@ -113,6 +113,26 @@ The engine never sees a label. A line is judged once, by what came before it, as
   harbinger incidents harbinger-out.jsonl
       What the `file` exporter wrote; the Collector's file exporter writes the same.")]
     Incidents(incidents::Args),
+    /// Say what would be thought of a log line, and why: every detector, the nearest known templates, the threshold
+    #[command(after_help = "Examples:
+  harbinger explain \"could not extend file: No space left on device\" --config harbinger.yaml --service postgresql
+      As the next record of the agent with this configuration, by the last snapshot in its state.directory.
+  harbinger explain \"payment declined\" --snapshot learned --severity WARN --json
+      By what `harbinger analyze --save-snapshot learned` has left.
+  harbinger explain \"giving up after 3 attempts\"
+      Nothing learned: the template, and how much it sounds like failure by the shipped sentences.
+
+Nothing is learned from the line and nothing is written; an agent that uses the directory is not disturbed.")]
+    Explain(explain::Args),
+    /// Take what logs said out of what a stopped agent remembers
+    #[command(after_help = "Examples:
+  harbinger forget 'customer .* declined' --state ./harbinger-state --dry-run
+      Lists the templates that would go.
+  harbinger forget '(?i)project nightingale' --state ./harbinger-state --tenant acme
+      Of one tenant only.
+
+Goes through snapshot and journals: templates with their counts, quotations in reasons, texts of incidents. What was sent on already is not Harbinger's any more.")]
+    Forget(forget::Args),
 }
 
 /// Where the configuration comes from.
@@ -210,6 +230,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Some(Command::Evaluate(arguments)) => return evaluate::run(&arguments),
         Some(Command::Replay(arguments)) => return replay::run(arguments),
         Some(Command::Incidents(arguments)) => return incidents::run(&arguments),
+        Some(Command::Explain(arguments)) => return explain::run(&arguments),
+        Some(Command::Forget(arguments)) => return forget::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)

@@ -122,8 +122,13 @@ metrics! {
     Counter processor_outgoing_items: "Records that left the engine with a verdict.";
     Counter repeated_requests: "Identical retries, answered with the verdicts they got before.";
     Counter anomalous_log_records: "Records judged anomalous.";
+    Counter over_budget_episodes: "Episodes not marked because their service had detection.max_episodes_per_hour already.";
+    Counter released_episodes: "Episodes not marked because many harmless ones began at once, as after a release.";
+    Counter drift_alarms: "Times that what is usual had changed, and training began anew.";
+    Counter evicted_templates: "Templates forgotten for want of room (detection.max_templates).";
     Counter degraded_log_records: "Records without a verdict because their embedding was missing.";
     Counter warming_up_log_records: "Records that passed before the model was trained.";
+    Counter overflow_tenant_log_records: "Records of tenants beyond tenant.max_tenants, judged together and without quotations.";
     Counter odd_log_records: "Records that could not be read in full (invalid UTF-8, too deep, cut); forwarded unchanged.";
     Counter replaced_attributes: "Inbound attributes that had one of our names.";
     Counter opened_incidents: "Incidents opened.";
@@ -136,6 +141,7 @@ metrics! {
     Counter journal_failed_writes: "Journal entries that could not be written.";
     Counter snapshot_failed_writes: "Snapshots that could not be written.";
     Counter snapshots: "Snapshots written.";
+    Gauge tenants: "Tenants that are told apart, as of the last record that met a tenant still learning.";
     Gauge open_incidents: "Incidents now open.";
     Gauge templates: "Templates now known.";
     Gauge requests_in_flight: "Requests now between a caller and the next hop.";

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let judged = match args.profile {
         Profile::Notebook => notebook::judge(&input.rows, &*embedder, &|rows| progress.inc(rows))?,
         Profile::Default => {
-            let mut engine = Offline::new(&settings, Arc::clone(&embedder));
+            let mut engine = Offline::new(&settings, Arc::clone(&embedder))?;
             let judged = judge(&mut engine, &input.rows, &|rows| progress.inc(rows))?;
             if let Some(directory) = &args.save_snapshot {
                 app::save_snapshot(directory, engine.state(), embedder.model_version())?;

@@ -7,6 +7,8 @@ pub mod analyze;
 pub mod bad_rows;
 pub mod digest;
 pub mod evaluate;
+pub mod explain;
+pub mod forget;
 pub mod incidents;
 pub mod input;
 pub mod notebook;

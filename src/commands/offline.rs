@@ -9,7 +9,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use prost::Message;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     edge::files::{self, Row},
@@ -18,10 +17,9 @@ use crate::{
         correlate::IncidentId,
         embed::{Embedder, Embedding},
         front::{Batch, BatchTemplate, Front},
-        score::{Detector, Phase},
+        score::{Committee, DETECTORS, Phase},
         state::State,
         text::TemplateKey,
-        verdict::{TemplateVerdict, Verdicts},
         view::View,
     },
 };
@@ -42,8 +40,8 @@ pub struct Outcome {
     pub is_anomaly: bool,
     /// Its score, larger is more anomalous; `None` where there was nothing to judge by.
     pub score: Option<f64>,
-    /// What each detector contributes to the score, in the order of [`Detector::ALL`].
-    pub evidence: [f64; Detector::ALL.len()],
+    /// What each detector contributes to the score, in the order of [`Detector::ALL`](crate::engine::score::Detector::ALL).
+    pub evidence: [f64; DETECTORS],
     /// The anomalous episode it belongs to; `None` where it is normal.
     pub episode: Option<u64>,
     /// The incident it belongs to, under the id that goes by at the end of the run.
@@ -57,7 +55,7 @@ impl Default for Outcome {
         Self {
             is_anomaly: false,
             score: None,
-            evidence: [0.0; Detector::ALL.len()],
+            evidence: [0.0; DETECTORS],
             episode: None,
             incident: None,
             template: TemplateKey(0),
@@ -69,6 +67,7 @@ impl Default for Outcome {
 pub struct Offline {
     front: Front,
     state: State,
+    committee: Committee,
     embedder: Arc<dyn Embedder>,
     embeddings: HashMap<TemplateKey, Embedding>,
 }
@@ -81,14 +80,21 @@ struct Held {
 
 impl Offline {
     /// An engine that has seen nothing.
-    pub fn new(settings: &engine::Settings, embedder: Arc<dyn Embedder>) -> Self {
+    ///
+    /// # Errors
+    /// The model failed.
+    pub fn new(settings: &engine::Settings, embedder: Arc<dyn Embedder>) -> Result<Self> {
+        let committee = Committee::embed(&*embedder).context("the model failed")?;
         let front = Front::new(settings.text.clone(), settings.annotate.clone());
-        Self {
+        let mut state = settings.state();
+        state.appoint(committee.clone());
+        Ok(Self {
             front,
-            state: State::new(settings.score.clone(), settings.correlate.clone()),
+            state,
+            committee,
             embedder,
             embeddings: HashMap::new(),
-        }
+        })
     }
 
     /// The state after the run.
@@ -105,17 +111,22 @@ impl Offline {
         let mut held = Vec::new();
         for (chunk_index, chunk) in rows.chunks(CHUNK_ROWS).enumerate() {
             let read = self.read(chunk_index * CHUNK_ROWS, chunk)?;
-            self.state.learn(&read.batch, &read.embeddings);
-            held.push(read);
-            self.fit_if_due();
-            self.judge_held(&mut held, &mut outcomes);
+            if self.is_ready() {
+                self.judge(&read, outcomes.get_mut(read.first_row..).unwrap_or_default());
+                self.fit_if_due();
+            } else {
+                self.judge(&read, &mut []);
+                held.push(read);
+                self.fit_if_due();
+                if self.is_ready() {
+                    self.judge_again(&mut held, &mut outcomes);
+                }
+            }
             progress(chunk.len() as u64);
         }
         if !held.is_empty() {
-            if let Some(job) = self.state.force_fit() {
-                self.state.install(job.run());
-            }
-            self.judge_held(&mut held, &mut outcomes);
+            self.end_warm_up();
+            self.judge_again(&mut held, &mut outcomes);
         }
         self.resolve(&mut outcomes);
         Ok(outcomes)
@@ -134,9 +145,7 @@ impl Offline {
             let (request, later) = rest.split_at(self.request_len(rest));
             let (told, later_slots) = slots.split_at_mut(request.len());
             let held = self.read(0, &request.iter().collect::<Vec<_>>())?;
-            self.state.learn(&held.batch, &held.embeddings);
-            let verdicts = self.state.judge(&held.batch, &held.embeddings);
-            self.tell(&held.batch, &verdicts, told);
+            self.judge(&held, told);
             self.fit_if_due();
             // There is no journal here, and what waits for one would grow.
             self.state.drain_events(&mut events);
@@ -150,7 +159,7 @@ impl Offline {
 
     /// Ends the warm-up with what was learned so far, if it has not ended by itself.
     pub fn end_warm_up(&mut self) {
-        if !matches!(self.state.phase(), Phase::Ready { .. })
+        if !self.is_ready()
             && let Some(job) = self.state.force_fit()
         {
             self.state.install(job.run());
@@ -160,7 +169,8 @@ impl Offline {
     /// Forgets what was learned, but not the embeddings, and goes on with other settings.
     pub fn restart(&mut self, settings: &engine::Settings) {
         self.front = Front::new(settings.text.clone(), settings.annotate.clone());
-        self.state = State::new(settings.score.clone(), settings.correlate.clone());
+        self.state = settings.state();
+        self.state.appoint(self.committee.clone());
     }
 
     /// How many of the rows make the next request: at least one, and not over the end of the warm-up.
@@ -188,52 +198,43 @@ impl Offline {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        matches!(self.state.phase(), Phase::Ready { .. })
+    }
+
+    /// Judges what was read in warm-up from its beginning, by the judge that came of it.
+    fn judge_again(&mut self, held: &mut Vec<Held>, outcomes: &mut [Outcome]) {
+        self.state.rewind();
+        for read in held.drain(..) {
+            self.judge(&read, outcomes.get_mut(read.first_row..).unwrap_or_default());
+        }
+    }
+
     fn fit_if_due(&mut self) {
         if let Some(job) = self.state.take_fit() {
             self.state.install(job.run());
         }
     }
 
-    fn judge_held(&mut self, held: &mut Vec<Held>, outcomes: &mut [Outcome]) {
-        if !matches!(self.state.phase(), Phase::Ready { .. }) {
-            return;
+    /// Judges one request, and tells what came of its rows.
+    fn judge(&mut self, held: &Held, outcomes: &mut [Outcome]) {
+        let Held { batch, embeddings, .. } = held;
+        for (record, outcome) in batch.records.iter().zip(outcomes.iter_mut()) {
+            let template = record.template().and_then(|template| batch.templates.get(template));
+            outcome.template = template.map_or(TemplateKey(0), |template| template.key);
         }
-        for Held {
-            first_row,
-            batch,
-            embeddings,
-        } in held.drain(..)
-        {
-            let verdicts = self.state.judge(&batch, &embeddings);
-            let outcomes = outcomes.get_mut(first_row..).unwrap_or_default();
-            self.tell(&batch, &verdicts, outcomes);
-        }
-    }
-
-    fn tell(&mut self, batch: &Batch, verdicts: &Verdicts, outcomes: &mut [Outcome]) {
-        let anomalous = verdicts.by_template(batch.templates.len());
-        let scores: Vec<Option<f64>> = batch
-            .templates
-            .iter()
-            .map(|template| Some(self.state.score(template.key)?.value))
-            .collect();
-        let incidents = verdicts.by_record(batch.records.len());
-        for ((record, incident), outcome) in batch.records.iter().zip(incidents).zip(outcomes) {
-            let template = record.template as usize;
-            outcome.is_anomaly = matches!(anomalous.get(template), Some(Some(TemplateVerdict::Anomalous(_))));
-            outcome.score = scores.get(template).copied().flatten();
-            outcome.evidence = [0.0; Detector::ALL.len()];
-            if let (Some(autoencoder), Some(score)) = (outcome.evidence.first_mut(), outcome.score) {
-                *autoencoder = score;
+        let verdicts = self.state.judge(batch, embeddings, |record, judgement| {
+            if let Some(outcome) = outcomes.get_mut(record) {
+                outcome.is_anomaly = judgement.anomaly.is_some();
+                outcome.score = Some(judgement.log_odds);
+                outcome.evidence = judgement.evidence.contributions;
+                outcome.episode = judgement.anomaly.as_ref().map(|anomaly| anomaly.episode);
             }
-            outcome.template = batch
-                .templates
-                .get(template)
-                .map_or(TemplateKey(0), |template| template.key);
-            let service = batch.services.get(record.service as usize).map_or("", |name| name);
-            outcome.episode = outcome
-                .is_anomaly
-                .then(|| xxh3_64_with_seed(service.as_bytes(), outcome.template.0));
+        });
+        for (outcome, incident) in outcomes
+            .iter_mut()
+            .zip(verdicts.incident_by_record(batch.records.len()))
+        {
             outcome.incident = incident;
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
-        score::Settings as ScoreSettings, text::Settings as TextSettings,
+        score::Settings as ScoreSettings, tenant::Settings as TenantSettings, text::Settings as TextSettings,
     },
     pipeline::{Mode, embedding::Settings as WaitingSettings},
 };
@@ -112,6 +112,8 @@ pub enum Extension {
 /// `processors.harbinger`: the engine, one section for each step on the path of a record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Harbinger {
+    /// Whose records are kept apart.
+    pub tenant: TenantSettings,
     /// What text is judged.
     pub text: TextSettings,
     /// The sentence model and how long a request waits for it.
@@ -194,8 +196,9 @@ impl State {
 }
 
 /// The sections of the engine with the keys they know, to tell where a misplaced key belongs.
-pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 6] {
+pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 7] {
     [
+        ("processors.harbinger.tenant", known_keys::<TenantSettings>().to_vec()),
         ("processors.harbinger.text", known_keys::<TextSettings>().to_vec()),
         ("processors.harbinger.embedding", embedding_keys()),
         ("processors.harbinger.detection", detection_keys()),

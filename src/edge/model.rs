@@ -19,7 +19,7 @@ use ort::{
     value::Tensor,
 };
 use serde::{Deserialize, Serialize};
-use tokenizers::{Encoding, Tokenizer, TruncationParams};
+use tokenizers::{Encoding, ModelWrapper, Tokenizer, TruncationParams};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::engine::embed::{DIMENSIONS, EmbedError, Embedder, Embedding};
@@ -143,6 +143,7 @@ pub struct OnnxEmbedder {
     /// ONNX Runtime wants a session for itself while it runs.
     session: Mutex<Session>,
     tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
     wants_token_types: bool,
     max_batch_tokens: usize,
     version: String,
@@ -185,9 +186,11 @@ impl OnnxEmbedder {
                 "its inputs are {inputs:?}, not input_ids and attention_mask"
             )));
         }
+        let words = open_tokenizer(&tokenizer, settings.max_tokens)?;
         let embedder = Self {
             version: version(&model, &tokenizer).map_err(|problem| unusable(problem.to_string()))?,
-            tokenizer: open_tokenizer(&tokenizer, settings.max_tokens)?,
+            vocabulary: Vocabulary::of(&words),
+            tokenizer: words,
             session: Mutex::new(session),
             wants_token_types,
             max_batch_tokens: settings.max_batch_tokens,
@@ -248,7 +251,7 @@ impl Embedder for OnnxEmbedder {
     fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
         let mut encodings = Vec::with_capacity(texts.len());
         for text in texts {
-            encodings.push(self.tokenizer.encode_fast(*text, true).map_err(failed)?);
+            encodings.push(self.tokenizer.encode(*text, true).map_err(failed)?);
         }
         let mut by_length: Vec<usize> = (0..encodings.len()).collect();
         by_length.sort_by_key(|index| encodings.get(*index).map_or(0, Encoding::len));
@@ -258,9 +261,9 @@ impl Embedder for OnnxEmbedder {
             let (bucket, longer) = rest.split_at(self.bucket(rest, &encodings));
             let batch: Vec<&Encoding> = bucket.iter().filter_map(|index| encodings.get(*index)).collect();
             let tokens = batch.last().map_or(1, |longest| longest.len());
-            for (index, embedding) in bucket.iter().zip(self.run(&batch, tokens)?) {
-                if let Some(slot) = embeddings.get_mut(*index) {
-                    *slot = Some(embedding);
+            for ((index, embedding), encoding) in bucket.iter().zip(self.run(&batch, tokens)?).zip(&batch) {
+                if let (Some(slot), Some(text)) = (embeddings.get_mut(*index), texts.get(*index)) {
+                    *slot = Some(embedding.with_unknown_share(self.vocabulary.unknown_share(text, encoding)));
                 }
             }
             rest = longer;
@@ -284,6 +287,64 @@ impl OnnxEmbedder {
             (place + 1) * tokens <= self.max_batch_tokens && tokens * 4 <= shortest * 5 + 4
         };
         by_length.iter().enumerate().take_while(fits).count().max(1)
+    }
+}
+
+/// What there is to tell whether a text is in a language that the model has learned.
+#[derive(Clone, Copy, Debug)]
+struct Vocabulary {
+    /// What stands for what the tokenizer does not know.
+    unknown: Option<u32>,
+    /// Words are put together from the longest pieces there are, so that a strange one falls to pieces.
+    is_word_piece: bool,
+}
+
+/// Pieces that a word of Latin letters may have, whatever their length: abbreviations (`sshd`, `psql`) and `à` are short.
+const ABBREVIATION_PIECES: usize = 3;
+
+/// Letters of Unicode's Latin blocks.
+fn is_latin(letter: char) -> bool {
+    matches!(letter, '\0'..'\u{250}' | '\u{1e00}'..='\u{1eff}')
+}
+
+impl Vocabulary {
+    fn of(tokenizer: &Tokenizer) -> Self {
+        let unknown = ["[UNK]", "<unk>"].iter().find_map(|name| tokenizer.token_to_id(name));
+        Self {
+            unknown,
+            is_word_piece: matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)),
+        }
+    }
+
+    /// Share of a text's tokens, of those that belong to words, whose word the model does not know. Masks like `<n>`,
+    /// numbers and punctuation say nothing of the language; a text of nothing else is taken as known.
+    ///
+    /// The tokenizer of an English model knows nearly every letter of every script, so the unknown token alone tells
+    /// little: what tells a foreign script is that its words fall to single letters. The number of pieces would not do:
+    /// `NullPointerException` has five, but they mean something, and so do the pieces of a German word.
+    fn unknown_share(&self, text: &str, encoding: &Encoding) -> f32 {
+        let tokens: Vec<_> = (encoding.get_word_ids().iter())
+            .zip(encoding.get_ids())
+            .zip(encoding.get_offsets())
+            .collect();
+        let (mut all, mut unknown) = (0usize, 0usize);
+        for pieces in tokens.chunk_by(|((left, _), _), ((right, _), _)| left == right) {
+            let (Some(((Some(_), _), (start, _))), Some((_, (_, end)))) = (pieces.first(), pieces.last()) else {
+                continue;
+            };
+            let word = text.get(*start..*end).unwrap_or_default();
+            if !word.contains(char::is_alphabetic) {
+                continue;
+            }
+            let in_letters = word.chars().count() < 2 * pieces.len();
+            let abbreviation = word.chars().all(is_latin) && pieces.len() <= ABBREVIATION_PIECES;
+            let no_word = pieces.iter().any(|((_, id), _)| self.unknown == Some(**id));
+            all += pieces.len();
+            if no_word || self.is_word_piece && in_letters && !abbreviation {
+                unknown += pieces.len();
+            }
+        }
+        unknown as f32 / all.max(1) as f32
     }
 }
 

@@ -172,19 +172,21 @@ impl StateDirectory {
         Ok(loaded)
     }
 
+    /// The last snapshot that was saved in a directory, whoever has it: it is replaced at once or not at all, so it can be
+    /// read beside a running agent. `None` when there is none.
+    ///
+    /// # Errors
+    /// There is no such directory, or the file cannot be read.
+    pub fn peek(path: &Path) -> io::Result<Option<Vec<u8>>> {
+        fs::read_dir(path)?;
+        match read(&path.join(SNAPSHOT), MAX_SNAPSHOT_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
     fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, StoreError> {
-        let read = || {
-            let mut bytes = Vec::new();
-            File::open(self.path.join(name))?
-                .take(max_bytes + 1)
-                .read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > max_bytes {
-                let what = format!("larger than {max_bytes} bytes, which Harbinger never writes: move it away");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-            }
-            Ok(bytes)
-        };
-        read().map_err(|source| self.unusable(name, source))
+        read(&self.path.join(name), max_bytes).map_err(|source| self.unusable(name, source))
     }
 
     fn unusable(&self, name: &str, source: io::Error) -> StoreError {
@@ -220,6 +222,14 @@ impl StateDirectory {
         writeln!(why, "{reason}")?;
         self.sync_directory()?;
         Ok(Some(aside))
+    }
+
+    /// How many snapshots lie aside.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn set_aside_snapshots(&self) -> io::Result<usize> {
+        Ok(self.numbered(SET_ASIDE)?.len())
     }
 
     /// Epochs of the journals there are, ascending.
@@ -365,6 +375,16 @@ fn private() -> OpenOptions {
     options
 }
 
+fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        let what = format!("larger than {max_bytes} bytes, which Harbinger never writes: move it away");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
+}
+
 fn journal_name(epoch: u64) -> String {
     format!("{JOURNAL}{epoch:020}")
 }
@@ -449,6 +469,19 @@ mod tests {
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(first);
         StateDirectory::open(home.path()).unwrap();
+    }
+
+    #[test]
+    fn a_snapshot_can_be_read_beside_the_agent_that_has_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = StateDirectory::open(directory.path()).unwrap();
+        assert_eq!(StateDirectory::peek(directory.path()).unwrap(), None);
+        store.save_snapshot(b"learned").unwrap();
+        assert_eq!(
+            StateDirectory::peek(directory.path()).unwrap().as_deref(),
+            Some(b"learned".as_slice())
+        );
+        assert!(StateDirectory::peek(&directory.path().join("missing")).is_err());
     }
 
     #[test]

@@ -22,9 +22,13 @@ pub const DIMENSIONS: usize = 384;
 /// How far from one the length of a vector of `f32` can be after it was scaled to one.
 const UNIT_TOLERANCE: f64 = 1e-6;
 
-/// A text as a direction: [`DIMENSIONS`] finite numbers of Euclidean length one. Cheap to clone.
+/// A text as a direction: [`DIMENSIONS`] finite numbers of Euclidean length one, and how much of the text the model knew.
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Embedding(Arc<[f32]>);
+pub struct Embedding {
+    values: Arc<[f32]>,
+    unknown_share: f32,
+}
 
 /// Numbers that are no embedding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,17 +59,34 @@ impl Embedding {
                 *value = (f64::from(*value) / length) as f32;
             }
         }
-        Ok(Self(values.into()))
+        Ok(Self {
+            values: values.into(),
+            unknown_share: 0.0,
+        })
+    }
+
+    /// The same direction, of a text of which the model does not know this share, 0 to 1: the larger, the less it means.
+    #[must_use]
+    pub fn with_unknown_share(self, share: f32) -> Self {
+        Self {
+            unknown_share: if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) },
+            ..self
+        }
+    }
+
+    /// Share of the text that the model does not know.
+    pub fn unknown_share(&self) -> f32 {
+        self.unknown_share
     }
 
     /// The numbers.
     pub fn as_slice(&self) -> &[f32] {
-        &self.0
+        &self.values
     }
 
     /// Cosine of the angle to `other`, −1 to 1; the same to the bit whoever asks.
     pub fn cosine(&self, other: &Self) -> f32 {
-        dot(&self.0, &other.0)
+        dot(&self.values, &other.values)
     }
 }
 
@@ -189,6 +210,14 @@ mod tests {
     fn an_embedding_made_of_an_embedding_has_the_same_bits() {
         let embedding = Embedding::new((0..DIMENSIONS).map(|n| n as f32 - 100.5).collect()).unwrap();
         assert_eq!(Embedding::new(embedding.as_slice().to_vec()).unwrap(), embedding);
+    }
+
+    #[test]
+    fn the_unknown_share_is_a_share_whatever_it_is_set_to() {
+        assert_eq!(direction(0).unknown_share(), 0.0);
+        for (set, share) in [(0.25, 0.25), (-1.0, 0.0), (7.0, 1.0), (f32::NAN, 0.0)] {
+            assert_eq!(direction(0).with_unknown_share(set).unknown_share(), share);
+        }
     }
 
     #[test]

@@ -2,17 +2,23 @@
 //!
 //! What enters: the bytes of one request, and later its verdicts. What leaves: what the serial state needs to know of
 //! it, and the bytes for the next hop. Promises: functions of one request and of settings, so any number may run at
-//! once; a record that is merely odd is read as far as it can be, and counted. Absent on purpose: anything remembered.
+//! once; a record that is merely odd is read as far as it can be, and counted; of a record that the user excludes not a
+//! byte changes. Absent on purpose: anything remembered.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{
     annotate::{self, Annotated, Annotation, WrongCount},
     correlate::IncidentId,
-    text::{self, Reader, TemplateKey},
-    verdict::{Basis, TemplateVerdict, Verdicts},
+    score::Anomaly,
+    tenant::{self, Tenant},
+    text::{self, Matching, Reader, TemplateKey},
+    verdict::Verdicts,
     view::{Record, Resource, View},
 };
 
@@ -26,8 +32,31 @@ pub struct BatchTemplate {
     pub key: TemplateKey,
     /// The template's text.
     pub text: Arc<str>,
-    /// How many records of the request have it.
+    /// How many records of the request have it, of those that are judged.
     pub records: u64,
+}
+
+/// A service of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchService {
+    /// Index into [`Batch::tenants`].
+    pub tenant: u32,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// What is to be done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Learned from and judged, like all of its template.
+    Judge {
+        /// Index into [`Batch::templates`].
+        template: u32,
+    },
+    /// Marked normal; nothing is learned from it and it is in no incident.
+    Ignore,
+    /// Not touched at all.
+    Exclude,
 }
 
 /// One record as the serial state sees it.
@@ -37,22 +66,34 @@ pub struct Observation {
     pub time_unix_nano: u64,
     /// Index into [`Batch::services`].
     pub service: u32,
-    /// Index into [`Batch::templates`].
-    pub template: u32,
+    /// What is to be done with it.
+    pub treatment: Treatment,
     /// OTLP severity number, 0 when absent.
     pub severity_number: i32,
+}
+
+impl Observation {
+    /// Index into [`Batch::templates`] of a record that is judged.
+    pub fn template(&self) -> Option<usize> {
+        match self.treatment {
+            Treatment::Judge { template } => Some(template as usize),
+            Treatment::Ignore | Treatment::Exclude => None,
+        }
+    }
 }
 
 /// One request, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Hash of the request's bytes: an identical retry has the same.
+    /// Hash of the request's bytes and of the tenant its caller named: an identical retry has the same.
     pub request_hash: u128,
     /// When the request arrived, nanoseconds since the Unix epoch.
     pub arrival_unix_nano: u64,
-    /// Distinct services, in order of first sight.
-    pub services: Vec<Arc<str>>,
-    /// Distinct templates, in order of first sight.
+    /// Distinct tenants, in order of first sight.
+    pub tenants: Vec<Tenant>,
+    /// Distinct services, in order of first sight; two tenants' services of one name are two.
+    pub services: Vec<BatchService>,
+    /// Distinct templates of the records that are judged, in order of first sight; two tenants' equal templates are two.
     pub templates: Vec<BatchTemplate>,
     /// The records, in wire order.
     pub records: Vec<Observation>,
@@ -64,49 +105,106 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct Front {
     text: text::Settings,
+    /// For services that have their own.
+    text_of_service: BTreeMap<String, text::Settings>,
     names: annotate::Settings,
+    /// The resource attribute that names the tenant.
+    tenant_attribute: Option<String>,
 }
 
 impl Front {
     /// A front that reads text and names attributes as these settings say.
     pub fn new(text: text::Settings, names: annotate::Settings) -> Self {
-        Self { text, names }
+        let services = text.services.keys();
+        let text_of_service = services
+            .filter_map(|name| Some((name.clone(), text.of_service(name)?)))
+            .collect();
+        Self {
+            text,
+            text_of_service,
+            names,
+            tenant_attribute: None,
+        }
     }
 
-    /// Reads every record of a request that arrived at `arrival_unix_nano`.
+    /// Tells tenants apart by what their resources say, where the settings want that.
+    pub fn with_tenants(mut self, settings: &tenant::Settings) -> Self {
+        self.tenant_attribute.clone_from(&settings.resource_attribute);
+        self
+    }
+
+    /// Reads every record of a request that arrived at `arrival_unix_nano`, of a caller that named no tenant.
     pub fn prepare(&self, view: &View<'_>, arrival_unix_nano: u64) -> Batch {
+        self.prepare_of(&Tenant::default(), view, arrival_unix_nano)
+    }
+
+    /// Reads every record of a request of this caller.
+    pub fn prepare_of(&self, caller: &Tenant, view: &View<'_>, arrival_unix_nano: u64) -> Batch {
         let mut reader = Reader::new(&self.text);
         let mut batch = Batch {
-            request_hash: xxh3_128(view.bytes()),
+            // The same bytes of another tenant are another request: its verdicts are its own.
+            request_hash: xxh3_128_with_seed(view.bytes(), caller.seed()),
             arrival_unix_nano,
             records: Vec::with_capacity(view.len()),
             ..Batch::default()
         };
-        let mut template_index: HashMap<TemplateKey, u32> = HashMap::new();
-        let mut service = CurrentService::default();
+        let mut template_index: HashMap<(u32, TemplateKey), u32> = HashMap::new();
+        let mut current: Option<Current<'_>> = None;
         for record in view.records() {
-            let text = reader.read(&record);
-            batch.odd_records += u64::from(text.odd.invalid_utf8 || text.odd.truncated || text.odd.too_deep);
-            let template = *template_index.entry(text.key).or_insert_with(|| {
-                let index = batch.templates.len() as u32;
-                batch.templates.push(BatchTemplate {
-                    key: text.key,
-                    text: Arc::from(text.template),
-                    records: 0,
-                });
-                index
-            });
-            if let Some(template) = batch.templates.get_mut(template as usize) {
-                template.records += 1;
-            }
+            let group = match current {
+                Some(group) if group.resource_index == record.resource_index => group,
+                _ => {
+                    let group = self.enter(caller, view, &record, &mut batch);
+                    reader.follow(group.text);
+                    group
+                }
+            };
+            current = Some(group);
+            let treatment = treat(&record, &group, &mut reader, &mut template_index, &mut batch);
             batch.records.push(Observation {
                 time_unix_nano: event_time(&record, arrival_unix_nano),
-                service: service.index_of(view, &record, &mut batch.services),
-                template,
+                service: group.service,
+                treatment,
                 severity_number: record.severity_number,
             });
         }
         batch
+    }
+
+    /// What the records of this record's resource have in common.
+    fn enter(&self, caller: &Tenant, view: &View<'_>, record: &Record<'_>, batch: &mut Batch) -> Current<'_> {
+        let resource = view.resource(record.resource_index);
+        let said = self
+            .tenant_attribute
+            .as_ref()
+            .map(|attribute| Tenant::of_value(resource.as_ref().and_then(|resource| resource.attribute(attribute))));
+        let tenant = said.as_ref().unwrap_or(caller);
+        let known = batch.tenants.iter().position(|known| known == tenant);
+        let tenant = known.unwrap_or_else(|| {
+            batch.tenants.push(tenant.clone());
+            batch.tenants.len() - 1
+        }) as u32;
+        let name = resource
+            .as_ref()
+            .and_then(Resource::service_name)
+            .unwrap_or(UNKNOWN_SERVICE);
+        let services = &mut batch.services;
+        let known = services
+            .iter()
+            .position(|service| service.tenant == tenant && *service.name == *name);
+        let service = known.unwrap_or_else(|| {
+            let name = Arc::from(name);
+            services.push(BatchService { tenant, name });
+            services.len() - 1
+        }) as u32;
+        Current {
+            resource_index: record.resource_index,
+            tenant,
+            service,
+            text: self.text_of_service.get(name).unwrap_or(&self.text),
+            exclude: Matching::new(&self.text.exclude, resource.as_ref()),
+            ignore: Matching::new(&self.text.ignore, resource.as_ref()),
+        }
     }
 
     /// The request's bytes with the verdicts of its batch on every record.
@@ -120,58 +218,82 @@ impl Front {
         verdicts: &Verdicts,
         model_version: &Arc<str>,
     ) -> Result<Annotated, WrongCount> {
-        let of_template: Vec<Annotation> = batch
-            .templates
-            .iter()
-            .zip(verdicts.by_template(batch.templates.len()))
-            .map(|(template, verdict)| annotation(verdicts.basis, template, verdict, model_version))
-            .collect();
+        let unjudged = verdicts.unjudged_by_template(batch.templates.len());
         let mut written = Written::default();
         let annotations: Vec<Annotation> = batch
             .records
             .iter()
-            .zip(verdicts.by_record(batch.records.len()))
-            .map(|(record, incident)| {
-                let annotation = of_template.get(record.template as usize).cloned().unwrap_or_default();
-                Annotation {
-                    incident_id: incident.map(|incident| written.out(incident)),
-                    ..annotation
+            .zip(verdicts.anomaly_by_record(batch.records.len()))
+            .zip(verdicts.incident_by_record(batch.records.len()))
+            .map(|((record, anomaly), incident)| match record.treatment {
+                Treatment::Judge { template } => {
+                    let template = template as usize;
+                    let text = batch.templates.get(template).map(|template| &template.text);
+                    Annotation {
+                        verdict: unjudged.get(template).copied().flatten(),
+                        incident_id: incident.map(|incident| written.out(incident)),
+                        ..annotation(anomaly, text.filter(|_| self.text.store_text), model_version)
+                    }
                 }
+                Treatment::Ignore => annotation(None, None, model_version),
+                Treatment::Exclude => Annotation::default(),
             })
             .collect();
         annotate::annotate(view, &annotations, &self.names)
     }
 }
 
-/// What the records of a template are told: `is_anomaly` always, the rest only where it says something.
-fn annotation(
-    basis: Basis,
-    template: &BatchTemplate,
-    verdict: Option<&TemplateVerdict>,
-    model_version: &Arc<str>,
-) -> Annotation {
-    let normal = Annotation {
-        is_anomaly: Some(false),
-        ..Annotation::default()
-    };
-    match verdict {
-        Some(TemplateVerdict::Anomalous(score)) => Annotation {
+/// What is to be done with the record, and, if it is judged, which template it counts for.
+fn treat(
+    record: &Record<'_>,
+    group: &Current<'_>,
+    reader: &mut Reader<'_>,
+    template_index: &mut HashMap<(u32, TemplateKey), u32>,
+    batch: &mut Batch,
+) -> Treatment {
+    if group.exclude.meets(record) {
+        return Treatment::Exclude;
+    }
+    let text = reader.read(record);
+    if group.exclude.meets_text(record, &text) {
+        return Treatment::Exclude;
+    }
+    if group.ignore.meets(record) || group.ignore.meets_text(record, &text) {
+        return Treatment::Ignore;
+    }
+    batch.odd_records += u64::from(text.odd.invalid_utf8 || text.odd.truncated || text.odd.too_deep);
+    let template = *template_index.entry((group.tenant, text.key)).or_insert_with(|| {
+        let index = batch.templates.len() as u32;
+        batch.templates.push(BatchTemplate {
+            key: text.key,
+            text: Arc::from(text.template),
+            records: 0,
+        });
+        index
+    });
+    if let Some(template) = batch.templates.get_mut(template as usize) {
+        template.records += 1;
+    }
+    Treatment::Judge { template }
+}
+
+/// What a record is told: `is_anomaly` always, the rest only where it says something; its template's `text` only where
+/// that may be written.
+fn annotation(anomaly: Option<&Arc<Anomaly>>, text: Option<&Arc<str>>, model_version: &Arc<str>) -> Annotation {
+    match anomaly {
+        None => Annotation {
+            is_anomaly: Some(false),
+            ..Annotation::default()
+        },
+        Some(anomaly) => Annotation {
             is_anomaly: Some(true),
-            score: Some(score.value),
-            reason: score.reason.clone(),
-            template: Some(Arc::clone(&template.text)),
+            score: Some(anomaly.score),
+            p_value: Some(anomaly.p_value),
+            reason: Some(Arc::clone(&anomaly.reason)),
+            template: text.map(Arc::clone),
             model_version: Some(Arc::clone(model_version)),
-            ..normal
+            ..Annotation::default()
         },
-        Some(TemplateVerdict::Degraded) => Annotation {
-            verdict: Some("degraded"),
-            ..normal
-        },
-        None if basis == Basis::WarmingUp => Annotation {
-            verdict: Some("warming_up"),
-            ..normal
-        },
-        None => normal,
     }
 }
 
@@ -208,30 +330,15 @@ fn event_time(record: &Record<'_>, arrival_unix_nano: u64) -> u64 {
     }
 }
 
-/// The service of the resource last looked at: records come grouped by resource.
-#[derive(Default)]
-struct CurrentService {
-    resource_and_service: Option<(usize, u32)>,
-}
-
-impl CurrentService {
-    fn index_of(&mut self, view: &View<'_>, record: &Record<'_>, services: &mut Vec<Arc<str>>) -> u32 {
-        if let Some((resource, service)) = self.resource_and_service
-            && resource == record.resource_index
-        {
-            return service;
-        }
-        let resource = view.resource(record.resource_index);
-        let name = resource
-            .as_ref()
-            .and_then(Resource::service_name)
-            .unwrap_or(UNKNOWN_SERVICE);
-        let known = services.iter().position(|service| **service == *name);
-        let index = known.unwrap_or_else(|| {
-            services.push(Arc::from(name));
-            services.len() - 1
-        }) as u32;
-        self.resource_and_service = Some((record.resource_index, index));
-        index
-    }
+/// What is known of the resource last looked at: records come grouped by resource.
+#[derive(Clone, Copy)]
+struct Current<'f> {
+    resource_index: usize,
+    /// Index into [`Batch::tenants`].
+    tenant: u32,
+    /// Index into [`Batch::services`].
+    service: u32,
+    text: &'f text::Settings,
+    exclude: Matching<'f>,
+    ignore: Matching<'f>,
 }

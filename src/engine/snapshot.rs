@@ -1,26 +1,30 @@
 //! What was learned, as bytes that can be trusted after a restart: the snapshot, and the journal of what came after it.
 //!
-//! In: the rooms' states, each encoded by its room. Out: one checksummed block of bytes, and back. A snapshot is
+//! In: the rooms' states for each tenant. Out: one checksummed block of bytes, and back. A snapshot is
 //! `HRBGRSNP`, format version (u32), payload length (u64), xxh3-64 of all that and the payload (u64), payload: a protobuf
 //! message; numbers little-endian. These 28 bytes are the same in every version to come. A journal is a row of frames:
 //! length (u32), xxh3-64 of length and payload (u64), payload.
 //!
-//! Promises: what decodes is what was encoded; anything else is told apart (no snapshot, damaged, of a newer version, of
+//! Promises: what decodes is what was encoded; anything else is told apart (no snapshot, damaged, of another version, of
 //! another model) and never a panic; a journal gives its entries up to the first damaged one. Absent on purpose: files
 //! (`edge::store`), and knowledge of what the rooms' bytes mean.
 
 use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::correlate::{Event, EventMessage};
+use super::{
+    correlate::{CorrelatorState, Event, EventMessage},
+    score::ScorerState,
+    tenant::Tenant,
+};
 
-/// The format this version writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The format this version writes, and the only one it reads. 1 knew no tenants.
+pub const FORMAT: u32 = 2;
 const MAGIC: &[u8; 8] = b"HRBGRSNP";
 const HEADER_BYTES: usize = 28;
 const FRAME_HEADER_BYTES: usize = 12;
 
-/// What is kept over a restart. A room's bytes are its own protobuf message: see [`section`].
+/// What is kept over a restart. A room's bytes are its own protobuf message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Snapshot {
     /// Version of the model that made the embeddings; without that model they mean nothing.
@@ -38,15 +42,86 @@ pub struct Snapshot {
     /// Version of the program that made it, for people.
     #[prost(string, tag = "5")]
     pub program_version: String,
-    /// The scorer: autoencoder, calibration, templates with embeddings.
-    #[prost(bytes = "vec", tag = "10")]
-    pub scorer: Vec<u8>,
-    /// The correlator: open incidents, aliases, ids given.
-    #[prost(bytes = "vec", tag = "11")]
-    pub correlator: Vec<u8>,
+    /// What was learned of each tenant.
+    #[prost(message, repeated, tag = "13")]
+    pub tenants: Vec<TenantSection>,
     /// Requests answered lately, so that a retry is not judged twice.
     #[prost(bytes = "vec", tag = "12")]
     pub answered_requests: Vec<u8>,
+}
+
+/// What was learned of one tenant.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TenantSection {
+    #[prost(message, optional, tag = "1")]
+    tenant: Option<TenantName>,
+    /// The scorer: autoencoder, calibration, templates with embeddings.
+    #[prost(bytes = "vec", tag = "2")]
+    scorer: Vec<u8>,
+    /// The correlator: open incidents, aliases, ids given.
+    #[prost(bytes = "vec", tag = "3")]
+    correlator: Vec<u8>,
+}
+
+/// A tenant as it is written.
+#[derive(Clone, PartialEq, prost::Message)]
+struct TenantName {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bool, tag = "2")]
+    overflow: bool,
+}
+
+impl From<&Tenant> for TenantName {
+    fn from(tenant: &Tenant) -> Self {
+        match tenant {
+            Tenant::Named(name) => Self {
+                name: name.to_string(),
+                overflow: false,
+            },
+            Tenant::Overflow => Self {
+                name: String::new(),
+                overflow: true,
+            },
+        }
+    }
+}
+
+impl From<&TenantName> for Tenant {
+    fn from(written: &TenantName) -> Self {
+        if written.overflow {
+            Self::Overflow
+        } else {
+            Self::named(&written.name)
+        }
+    }
+}
+
+impl TenantSection {
+    /// The section of this tenant.
+    pub fn new(tenant: &Tenant, scorer: &ScorerState, correlator: &CorrelatorState) -> Self {
+        Self {
+            tenant: Some(TenantName::from(tenant)),
+            scorer: scorer.encode_to_vec(),
+            correlator: correlator.encode_to_vec(),
+        }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> Tenant {
+        self.tenant.as_ref().map(Tenant::from).unwrap_or_default()
+    }
+
+    /// The states in it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`] when there are none.
+    pub fn states(&self) -> Result<(ScorerState, CorrelatorState), SnapshotError> {
+        Ok((
+            section(&self.scorer, "scorer")?,
+            section(&self.correlator, "correlator")?,
+        ))
+    }
 }
 
 /// Why bytes are not a snapshot that can be used. Every one of them leaves the agent able to start clean.
@@ -58,6 +133,14 @@ pub enum SnapshotError {
     /// Cut short or altered.
     #[error("the snapshot is damaged ({0}): it is set aside and what was learned is learned anew")]
     Corrupt(String),
+    /// Written by an older version of the program, in a format that is not read any more.
+    #[error(
+        "the snapshot has format {found}, this version reads {FORMAT} (tenants apart): it is set aside and what was learned is learned anew"
+    )]
+    OlderVersion {
+        /// The format found.
+        found: u32,
+    },
     /// Written by a newer version of the program.
     #[error(
         "the snapshot has format {found}, this version reads up to {supported}: run the newer version again to keep what it learned; here the snapshot is set aside"
@@ -125,6 +208,9 @@ pub fn decode(bytes: &[u8], model_version: Option<&str>) -> Result<Snapshot, Sna
     if format == 0 {
         return Err(damaged("format 0 was never written"));
     }
+    if format < FORMAT {
+        return Err(SnapshotError::OlderVersion { found: format });
+    }
     let snapshot: Snapshot = section(payload, "snapshot")?;
     match model_version {
         Some(expected) if expected != snapshot.model_version => Err(SnapshotError::OtherModel {
@@ -139,11 +225,11 @@ pub fn decode(bytes: &[u8], model_version: Option<&str>) -> Result<Snapshot, Sna
 ///
 /// # Errors
 /// [`SnapshotError::Corrupt`] when they are not that message: the room starts clean.
-pub fn section<M: Message + Default>(bytes: &[u8], room: &str) -> Result<M, SnapshotError> {
+fn section<M: Message + Default>(bytes: &[u8], room: &str) -> Result<M, SnapshotError> {
     M::decode(bytes).map_err(|error| SnapshotError::Corrupt(format!("{room}: {error}")))
 }
 
-/// What one commit tells the journal; all of it or nothing comes back.
+/// What one commit tells the journal of a tenant; all of it or nothing comes back.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct JournalEntry {
     /// What happened to incidents, in order.
@@ -152,18 +238,32 @@ pub struct JournalEntry {
     /// Version of the model that made the embeddings in it.
     #[prost(string, tag = "2")]
     pub model_version: String,
+    /// Whose incidents they are; the tenant of records that name none where it is missing.
+    #[prost(message, optional, tag = "3")]
+    tenant: Option<TenantName>,
 }
 
 impl JournalEntry {
-    /// An entry that tells these events.
-    pub fn new(events: Vec<Event>, model_version: &str) -> Self {
+    /// An entry that tells these events of a tenant.
+    pub fn new(tenant: &Tenant, events: Vec<Event>, model_version: &str) -> Self {
         Self {
+            tenant: Some(TenantName::from(tenant)).filter(|written| *written != TenantName::default()),
             events: events
                 .into_iter()
                 .map(|event| EventMessage { event: Some(event) })
                 .collect(),
             model_version: model_version.to_owned(),
         }
+    }
+
+    /// Whose incidents they are.
+    pub fn tenant(&self) -> Tenant {
+        self.tenant.as_ref().map(Tenant::from).unwrap_or_default()
+    }
+
+    /// The events, to be changed.
+    pub fn events_mut(&mut self) -> impl Iterator<Item = &mut Event> {
+        self.events.iter_mut().filter_map(|message| message.event.as_mut())
     }
 
     /// The events, in order, without those of a kind this version does not know.
@@ -249,7 +349,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use proptest::prelude::*;
 
-    use super::super::correlate::{Closed, Merged};
+    use super::super::correlate::{Closed, Merged, Opened, Origin};
     use super::*;
 
     fn snapshot() -> Snapshot {
@@ -259,8 +359,10 @@ mod tests {
             config_fingerprint: 42,
             saved_at_unix_nano: 1_731_924_000_000_000_000,
             program_version: "0.1.0".into(),
-            scorer: vec![1, 2, 3],
-            correlator: vec![4; 1000],
+            tenants: [Tenant::default(), Tenant::named("acme"), Tenant::Overflow]
+                .iter()
+                .map(|tenant| TenantSection::new(tenant, &ScorerState::default(), &CorrelatorState::default()))
+                .collect(),
             answered_requests: Vec::new(),
         }
     }
@@ -273,7 +375,7 @@ mod tests {
                 ..Closed::default()
             }),
         ];
-        JournalEntry::new(events, "minilm-int8")
+        JournalEntry::new(&Tenant::named("acme"), events, "minilm-int8")
     }
 
     fn journal(entries: u64) -> Vec<u8> {
@@ -289,7 +391,38 @@ mod tests {
         assert_eq!(decode(&bytes, None), Ok(snapshot()));
     }
 
-    /// Bytes written by format 1 stay readable: they are pinned here.
+    #[test]
+    fn tenants_come_back_as_they_were() {
+        let decoded = decode(&encode(&snapshot()), None).unwrap();
+        let tenants: Vec<Tenant> = decoded.tenants.iter().map(TenantSection::tenant).collect();
+        assert_eq!(tenants, [Tenant::default(), Tenant::named("acme"), Tenant::Overflow]);
+        assert!(decoded.tenants.iter().all(|section| section.states().is_ok()));
+        let bytes = journal(1);
+        assert_eq!(Journal::new(&bytes).next().unwrap().tenant(), Tenant::named("acme"));
+    }
+
+    #[test]
+    fn an_event_can_be_told_without_its_text() {
+        let mut event = Event::Opened(Opened {
+            id: 1,
+            origin: Some(Origin {
+                text: "card declined".to_owned(),
+                embedding: vec![1.0],
+                ..Origin::default()
+            }),
+        });
+        assert!(!event.forget(|text| text.contains("other")));
+        assert!(event.forget(|text| text.contains("card")));
+        let Event::Opened(Opened {
+            origin: Some(origin), ..
+        }) = event
+        else {
+            return;
+        };
+        assert!(origin.text.is_empty() && origin.embedding.is_empty());
+    }
+
+    /// Bytes written by format 2 stay readable: they are pinned here.
     #[test]
     fn the_format_on_disk_is_pinned() {
         let small = Snapshot {
@@ -299,10 +432,10 @@ mod tests {
         };
         let pinned = [
             b"HRBGRSNP".as_slice(),
-            &[1, 0, 0, 0],
+            &[2, 0, 0, 0],
             &[5, 0, 0, 0, 0, 0, 0, 0],
             &checksum(
-                &[b"HRBGRSNP".as_slice(), &[1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                &[b"HRBGRSNP".as_slice(), &[2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]].concat(),
                 &[10, 1, b'm', 16, 3],
             )
             .to_le_bytes(),
@@ -328,7 +461,7 @@ mod tests {
         );
 
         let mut newer = encode(&snapshot());
-        newer[8] = 2;
+        newer[8] = 3;
         assert!(
             matches!(decode(&newer, None), Err(SnapshotError::Corrupt(_))),
             "an altered version is damage"
@@ -337,8 +470,15 @@ mod tests {
         newer[20..28].copy_from_slice(&sum);
         assert_eq!(
             decode(&newer, None),
-            Err(SnapshotError::NewerVersion { found: 2, supported: 1 })
+            Err(SnapshotError::NewerVersion { found: 3, supported: 2 })
         );
+        let mut older = encode(&snapshot());
+        older[8] = 1;
+        let sum = checksum(&older[..20], &older[28..]).to_le_bytes();
+        older[20..28].copy_from_slice(&sum);
+        let error = decode(&older, None).unwrap_err();
+        assert_eq!(error, SnapshotError::OlderVersion { found: 1 });
+        assert!(error.to_string().contains("set aside"), "{error}");
     }
 
     /// A crash in the middle of a write costs the entry that was being written, no other.

@@ -1,9 +1,10 @@
-//! The serial half of the engine: everything that is learned or remembered, changed only by sequenced inputs.
+//! The serial half of the engine for one tenant: everything that is learned or remembered, changed only by sequenced inputs.
 //!
-//! What enters, one at a time: a batch with its embeddings ([`State::commit`]), an embedding that came late
+//! What enters, one at a time: a batch with its embeddings ([`State::judge`]), an embedding that came late
 //! ([`State::supply`]), a finished fit ([`State::install`]). What leaves: verdicts, a fit that is due
 //! ([`State::take_fit`]), and events for the journal ([`State::drain_events`]).
-//! Promises: the same inputs in the same order give the same verdicts to the bit; memory is bounded.
+//! Promises: the same inputs in the same order give the same verdicts to the bit; memory is bounded;
+//! where texts are not kept, none is quoted either.
 //! Absent on purpose: waiting, threads, and the work of a fit itself, which is a pure [`FitJob`] run elsewhere.
 
 use std::sync::Arc;
@@ -12,134 +13,171 @@ use super::{
     correlate::{self, Correlator, CorrelatorState, Event, IncidentId, Node, OpenIncident},
     embed::Embedding,
     front::{Batch, BatchTemplate},
-    retries::Retries,
-    score::{self, FitJob, Fitted, Phase, Score, Scorer, ScorerState},
+    score::{self, Committee, FitJob, Fitted, Judgement, Note, Phase, Scorer, ScorerState, ServiceId, UnusableState},
     text::TemplateKey,
-    verdict::{Basis, TemplateVerdict, Verdicts},
+    verdict::Verdicts,
 };
 
-/// What a batch came to.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// The verdicts of the batch.
-    pub verdicts: Arc<Verdicts>,
-    /// The batch was an identical retry: these are the verdicts it got before, and nothing changed.
-    pub repeated: bool,
-}
-
-/// Everything the engine remembers.
+/// Everything the engine remembers of a tenant.
 #[derive(Debug)]
 pub struct State {
     scorer: Scorer,
     correlator: Correlator,
-    retries: Retries,
+    /// What is kept instead of every text, where none may be.
+    instead_of_text: Option<Arc<str>>,
 }
 
 impl State {
     /// A state that has seen nothing.
     pub fn new(scoring: score::Settings, correlation: correlate::Settings) -> Self {
-        Self::restored(Scorer::new(scoring), Correlator::new(correlation))
+        Self {
+            scorer: Scorer::new(scoring),
+            correlator: Correlator::new(correlation),
+            instead_of_text: None,
+        }
     }
 
     /// A state that goes on from what a snapshot held.
-    pub fn restored(scorer: Scorer, correlator: Correlator) -> Self {
-        Self {
-            scorer,
-            correlator,
-            retries: Retries::default(),
-        }
+    ///
+    /// # Errors
+    /// The scorer's state is not one that was exported.
+    pub fn restored(
+        scoring: score::Settings,
+        correlation: correlate::Settings,
+        scorer: ScorerState,
+        correlator: CorrelatorState,
+    ) -> Result<Self, UnusableState> {
+        Ok(Self {
+            scorer: Scorer::restore(scoring, scorer)?,
+            correlator: Correlator::restore(correlation, correlator),
+            instead_of_text: None,
+        })
     }
 
-    /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict.
-    pub fn commit(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) -> Committed {
-        if let Some(verdicts) = self.retries.recall(batch.request_hash, batch.arrival_unix_nano) {
-            return Committed {
-                verdicts,
-                repeated: true,
+    /// Whether the text of templates is kept, for reasons and incidents; `false` keeps their keys and embeddings only.
+    pub fn keeping_text(mut self, keep: bool) -> Self {
+        self.instead_of_text = (!keep).then(Arc::default);
+        self
+    }
+
+    /// Makes its incident ids differ from those of a state with another seed.
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.correlator.seed_ids(seed);
+        self
+    }
+
+    /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict. `each`
+    /// is told what was thought of every record that was judged, by its index.
+    pub fn judge(
+        &mut self,
+        batch: &Batch,
+        embeddings: &[Option<Embedding>],
+        mut each: impl FnMut(usize, &Judgement),
+    ) -> Verdicts {
+        self.observe(batch, embeddings);
+        let is_ready = matches!(self.scorer.phase(), Phase::Ready { .. });
+        let mut verdicts = Verdicts::default();
+        if !is_ready {
+            verdicts.warming_up = (0..batch.templates.len() as u32).collect();
+        }
+        let missing = (0..).zip(embeddings).filter(|(_, embedding)| embedding.is_none());
+        verdicts.degraded = missing.map(|(index, _)| index).collect();
+        let services: Vec<ServiceId> = batch
+            .services
+            .iter()
+            .map(|service| self.scorer.service(&service.name))
+            .collect();
+        for (index, record) in batch.records.iter().enumerate() {
+            let service = record.service as usize;
+            let Some(at) = record.template() else { continue };
+            let (Some(template), Some(service), Some(id)) = (
+                batch.templates.get(at),
+                batch.services.get(service),
+                services.get(service),
+            ) else {
+                continue;
             };
+            let (severity_number, time_unix_nano) = (record.severity_number, record.time_unix_nano);
+            let judgement = self.scorer.record(template.key, *id, severity_number, time_unix_nano);
+            if !is_ready {
+                continue;
+            }
+            if let Some(judgement) = &judgement {
+                each(index, judgement);
+            }
+            let anomaly = judgement.and_then(|judgement| judgement.anomaly);
+            let node = Node {
+                time_unix_nano,
+                service: &service.name,
+                template: template.key,
+                text: self.instead_of_text.as_ref().unwrap_or(&template.text),
+                embedding: embeddings.get(at).and_then(Option::as_ref),
+                anomalous: anomaly.is_some(),
+                severity_number,
+            };
+            let index = index as u32;
+            verdicts.anomalies.extend(anomaly.map(|anomaly| (index, anomaly)));
+            let incident = self.correlator.observe(&node);
+            verdicts.incidents.extend(incident.map(|incident| (index, incident)));
         }
-        self.learn(batch, embeddings);
-        let verdicts = Arc::new(self.judge(batch, embeddings));
-        self.retries
-            .remember(batch.request_hash, batch.arrival_unix_nano, Arc::clone(&verdicts));
-        Committed {
-            verdicts,
-            repeated: false,
-        }
+        verdicts
     }
 
-    /// The learning half of [`State::commit`], for whoever judges later (a file is judged once the model is ready).
-    pub fn learn(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) {
+    /// Takes note of a batch's templates.
+    fn observe(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) {
         let mut last_seen = vec![0u64; batch.templates.len()];
         for record in &batch.records {
-            if let Some(last_seen) = last_seen.get_mut(record.template as usize) {
+            let Some(template) = record.template() else { continue };
+            if let Some(last_seen) = last_seen.get_mut(template) {
                 *last_seen = record.time_unix_nano.max(*last_seen);
             }
         }
         for ((template, embedding), time_unix_nano) in batch.templates.iter().zip(embeddings).zip(last_seen) {
-            let text = || Arc::clone(&template.text);
+            let text = || Arc::clone(self.instead_of_text.as_ref().unwrap_or(&template.text));
             self.scorer
                 .observe(template.key, text, embedding.as_ref(), template.records, time_unix_nano);
         }
     }
 
-    /// The judging half of [`State::commit`]: scores the templates and takes the records to their incidents.
-    pub fn judge(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) -> Verdicts {
-        let basis = match self.scorer.phase() {
-            Phase::Ready { .. } => Basis::Model,
-            Phase::WarmingUp { .. } | Phase::Fitting => Basis::WarmingUp,
-        };
-        let mut verdicts = Verdicts {
-            basis,
-            ..Verdicts::default()
-        };
-        if basis == Basis::WarmingUp {
-            let missing = (0..).zip(embeddings).filter(|(_, embedding)| embedding.is_none());
-            verdicts.templates = missing.map(|(index, _)| (index, TemplateVerdict::Degraded)).collect();
-            return verdicts;
-        }
-        for (index, template) in (0..).zip(&batch.templates) {
-            match self.scorer.judge(template.key) {
-                None => verdicts.templates.push((index, TemplateVerdict::Degraded)),
-                Some(score) if score.anomalous => {
-                    verdicts.templates.push((index, TemplateVerdict::Anomalous(score)));
-                }
-                Some(_) => {}
-            }
-        }
-        let of_template = verdicts.by_template(batch.templates.len());
-        let mut incidents = Vec::new();
-        for (index, record) in (0..).zip(&batch.records) {
-            let at = record.template as usize;
-            let (Some(template), Some(service)) =
-                (batch.templates.get(at), batch.services.get(record.service as usize))
-            else {
-                continue;
-            };
-            let node = Node {
-                time_unix_nano: record.time_unix_nano,
-                service,
-                template: template.key,
-                text: &template.text,
-                embedding: embeddings.get(at).and_then(Option::as_ref),
-                anomalous: matches!(of_template.get(at), Some(Some(TemplateVerdict::Anomalous(_)))),
-                severity_number: record.severity_number,
-            };
-            incidents.extend(self.correlator.observe(&node).map(|incident| (index, incident)));
-        }
-        verdicts.incidents = incidents;
-        verdicts
+    /// Takes everything as not yet said, but keeps what was learned, so that a file can be judged from its beginning.
+    pub fn rewind(&mut self) {
+        self.scorer.rewind();
+    }
+
+    /// Hears how much texts sound like failure by this committee from now on.
+    pub fn appoint(&mut self, committee: Committee) {
+        self.scorer.appoint(committee);
+    }
+
+    /// Counts of what was scored, and of incidents that are open.
+    pub fn tally(&self) -> (score::Tally, usize) {
+        (self.scorer.tally(), self.correlator.open_incidents())
+    }
+
+    /// What is worth a line in the log since the last call.
+    pub fn drain_notes(&mut self) -> Vec<Note> {
+        self.scorer.drain_notes()
     }
 
     /// An embedding that came after its batch was committed.
     pub fn supply(&mut self, template: &BatchTemplate, embedding: &Embedding) {
-        self.scorer
-            .observe(template.key, || Arc::clone(&template.text), Some(embedding), 0, 0);
+        let text = || Arc::clone(self.instead_of_text.as_ref().unwrap_or(&template.text));
+        self.scorer.observe(template.key, text, Some(embedding), 0, 0);
     }
 
-    /// The score of a template, anomalous or not; `None` where there is nothing to judge by.
-    pub fn score(&mut self, template: TemplateKey) -> Option<Score> {
-        self.scorer.judge(template)
+    /// Whether the template was said here.
+    pub fn knows(&self, template: TemplateKey) -> bool {
+        self.scorer.knows(template)
+    }
+
+    /// Replays what the journal tells of what happened after the snapshot.
+    pub fn replay(&mut self, event: &Event) {
+        if self.instead_of_text.is_none() {
+            return self.correlator.apply(event);
+        }
+        let mut event = event.clone();
+        event.drop_text();
+        self.correlator.apply(&event);
     }
 
     /// The id an incident goes by now: its own, or the one it was merged into.

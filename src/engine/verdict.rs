@@ -1,48 +1,48 @@
 //! What is said of the records of one batch, stored sparsely: what is not mentioned is normal and in no incident.
 //!
-//! What enters: scores and incidents, by index into the batch. What leaves: the same, looked up. Absent on purpose:
+//! What enters: anomalies and incidents, by index into the batch. What leaves: the same, looked up. Absent on purpose:
 //! texts and times, which the batch has.
 
-use super::{correlate::IncidentId, score::Score};
+use std::sync::Arc;
 
-/// What is said of a template when it is not simply normal.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TemplateVerdict {
-    /// The template is anomalous.
-    Anomalous(Score),
-    /// There was no embedding to judge by.
-    Degraded,
-}
-
-/// Whether the verdicts of a batch rest on a trained model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Basis {
-    /// Still learning what is normal: nothing is called anomalous.
-    #[default]
-    WarmingUp,
-    /// Judged by the trained model.
-    Model,
-}
+use super::{correlate::IncidentId, score::Anomaly};
 
 /// The verdicts of one batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdicts {
-    /// What they rest on.
-    pub basis: Basis,
-    /// Template index and verdict, ascending by index.
-    pub templates: Vec<(u32, TemplateVerdict)>,
+    /// Indices of the templates whose tenant still learns what is normal, ascending: nothing of them is called anomalous.
+    pub warming_up: Vec<u32>,
+    /// Indices of the templates for which there was no embedding to judge by, ascending.
+    pub degraded: Vec<u32>,
+    /// Record index and anomaly, ascending by index.
+    pub anomalies: Vec<(u32, Arc<Anomaly>)>,
     /// Record index and incident, ascending by index.
     pub incidents: Vec<(u32, IncidentId)>,
 }
 
 impl Verdicts {
-    /// The verdict of every template of a batch of `count` templates; `None` is normal.
-    pub fn by_template(&self, count: usize) -> Vec<Option<&TemplateVerdict>> {
-        spread(count, self.templates.iter().map(|(index, verdict)| (*index, verdict)))
+    /// Why each of a batch's `count` templates could not be judged: the attribute's value; `None` where it was.
+    pub fn unjudged_by_template(&self, count: usize) -> Vec<Option<&'static str>> {
+        let warming_up = self.warming_up.iter().map(|index| (*index, "warming_up"));
+        let degraded = self.degraded.iter().map(|index| (*index, "degraded"));
+        spread(count, warming_up.chain(degraded))
+    }
+
+    /// Brings everything into ascending order, after parts were put together.
+    pub fn sort(&mut self) {
+        self.warming_up.sort_unstable();
+        self.degraded.sort_unstable();
+        self.anomalies.sort_by_key(|(index, _)| *index);
+        self.incidents.sort_by_key(|(index, _)| *index);
+    }
+
+    /// The anomaly of every record of a batch of `count` records; `None` is normal.
+    pub fn anomaly_by_record(&self, count: usize) -> Vec<Option<&Arc<Anomaly>>> {
+        spread(count, self.anomalies.iter().map(|(index, anomaly)| (*index, anomaly)))
     }
 
     /// The incident of every record of a batch of `count` records.
-    pub fn by_record(&self, count: usize) -> Vec<Option<IncidentId>> {
+    pub fn incident_by_record(&self, count: usize) -> Vec<Option<IncidentId>> {
         spread(count, self.incidents.iter().copied())
     }
 }

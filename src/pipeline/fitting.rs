@@ -15,13 +15,13 @@ use std::{
 
 use super::{Memory, lock};
 use crate::{
-    engine::{score::FitJob, state::State},
+    engine::{score::FitJob, tenant::Tenant, tenants::Tenants},
     telemetry::Metrics,
 };
 
 /// The thread that fits.
 pub struct Fitting {
-    jobs: SyncSender<FitJob>,
+    jobs: SyncSender<(Tenant, FitJob)>,
 }
 
 impl Fitting {
@@ -29,18 +29,19 @@ impl Fitting {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(state: Arc<Mutex<State>>, memory: Arc<Memory>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(state: Arc<Mutex<Tenants>>, memory: Arc<Memory>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         // One place is enough: the engine has at most one fit under way.
-        let (jobs, due) = sync_channel::<FitJob>(1);
+        let (jobs, due) = sync_channel::<(Tenant, FitJob)>(1);
         thread::Builder::new().name("fitting".to_owned()).spawn(move || {
-            for job in due {
+            for (tenant, job) in due {
                 let Ok(fitted) = catch_unwind(AssertUnwindSafe(|| job.run())) else {
                     tracing::error!("training the autoencoder panicked; the model that was there stays");
+                    lock(&state).abandon_fit();
                     continue;
                 };
-                tracing::info!(summary = %fitted.summary(), "trained the autoencoder");
+                tracing::info!(tenant = tenant.name(), summary = %fitted.summary(), "trained the autoencoder");
                 metrics.fits.add(1);
-                lock(&state).install(fitted);
+                lock(&state).install(&tenant, fitted);
                 memory.save(&state);
             }
         })?;
@@ -48,10 +49,10 @@ impl Fitting {
     }
 
     /// Starts the fit that is due, if one is.
-    pub fn offer(&self, state: &mut State) {
-        if let Some(job) = state.take_fit() {
+    pub fn offer(&self, state: &mut Tenants) {
+        if let Some(due) = state.take_fit() {
             // Full cannot be: there is one fit at most. Disconnected means that the program is ending.
-            let _ = self.jobs.try_send(job);
+            let _ = self.jobs.try_send(due);
         }
     }
 }

@@ -9,15 +9,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use prost::Message;
-
 use super::{lock, now_unix_nano};
 use crate::{
     edge::Store,
     engine::{
         correlate::Event,
-        snapshot::{self, JournalEntry, Snapshot},
-        state::State,
+        snapshot::{self, JournalEntry, Snapshot, TenantSection},
+        tenant::Tenant,
+        tenants::Tenants,
     },
     telemetry::Metrics,
 };
@@ -49,13 +48,15 @@ impl Memory {
     }
 
     /// Appends the events of one commit. Called while the state is locked: the journal's order is the commits'.
-    pub fn journal(&self, events: &[Event]) {
+    pub fn journal(&self, events: &[(Tenant, Vec<Event>)]) {
         let Some(store) = &self.store else { return };
         if events.is_empty() {
             return;
         }
         let mut frame = Vec::new();
-        JournalEntry::new(events.to_vec(), &self.model_version).frame(&mut frame);
+        for (tenant, events) in events {
+            JournalEntry::new(tenant, events.clone(), &self.model_version).frame(&mut frame);
+        }
         self.told("write to the journal", store.append_journal(&frame, false));
     }
 
@@ -71,11 +72,11 @@ impl Memory {
     }
 
     /// Saves everything, and begins a new journal at the very moment that the state is exported. Blocks on the disk.
-    pub fn save(&self, state: &Mutex<State>) {
+    pub fn save(&self, state: &Mutex<Tenants>) {
         let Some(store) = &self.store else { return };
         let mut epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         let next = *epoch + 1;
-        let (scorer, correlator) = {
+        let states = {
             let state = lock(state);
             if !self.told("begin a journal", store.begin_epoch(next)) {
                 return;
@@ -88,8 +89,10 @@ impl Memory {
             journal_epoch: next,
             saved_at_unix_nano: now_unix_nano(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            scorer: scorer.encode_to_vec(),
-            correlator: correlator.encode_to_vec(),
+            tenants: states
+                .iter()
+                .map(|(tenant, scorer, correlator)| TenantSection::new(tenant, scorer, correlator))
+                .collect(),
             ..Snapshot::default()
         });
         match store.save_snapshot(&bytes).and_then(|()| store.prune_journal(next)) {

@@ -31,9 +31,10 @@ use crate::{
         correlate::Event,
         embed::{Embedder, Embedding},
         front::{Batch, Front},
-        score::Phase,
-        state::{Committed, State},
-        verdict::{Basis, TemplateVerdict, Verdicts},
+        score::{self, Phase, Tally},
+        tenant::Tenant,
+        tenants::{Committed, Note, Tenants},
+        verdict::Verdicts,
         view::View,
     },
     telemetry::Metrics,
@@ -58,7 +59,9 @@ pub struct Parts {
     /// Reads requests, writes verdicts.
     pub front: Front,
     /// What was learned so far.
-    pub state: State,
+    pub state: Tenants,
+    /// The caller's header that names the tenant of its records, if one does.
+    pub tenant_header: Option<String>,
     /// The model, if it could be loaded.
     pub embedder: Option<Arc<dyn Embedder>>,
     /// How embeddings are waited for.
@@ -78,7 +81,8 @@ pub struct Parts {
 /// The rooms, connected.
 pub struct Pipeline {
     front: Front,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Tenants>>,
+    tenant_header: Option<String>,
     embeddings: Embeddings,
     fitting: Arc<Fitting>,
     memory: Arc<Memory>,
@@ -127,6 +131,7 @@ impl Pipeline {
         let pipeline = Self {
             front: parts.front,
             state,
+            tenant_header: parts.tenant_header,
             embeddings,
             fitting,
             memory,
@@ -157,6 +162,11 @@ impl Pipeline {
     /// How far learning has come.
     pub fn phase(&self) -> Phase {
         lock(&self.state).phase()
+    }
+
+    /// Tenants that are told apart, and those of them that are judged.
+    pub fn tenants(&self) -> (usize, usize) {
+        lock(&self.state).count()
     }
 
     /// When warm-up will have seen enough records, at the rate so far; `None` when it has, or nothing has come yet.
@@ -214,7 +224,12 @@ impl Pipeline {
     /// The request's bytes with verdicts, or as they came when anything goes wrong on the way.
     async fn judge(&self, view: &View<'_>, request: &Request, mode: Mode) -> Bytes {
         let untouched = || request.body.clone();
-        let Some(batch) = guarded("reading", || self.front.prepare(view, now_unix_nano())) else {
+        let caller = self
+            .tenant_header
+            .as_deref()
+            .map(|header| Tenant::of_values(request.metadata.values(header)));
+        let caller = caller.unwrap_or_default();
+        let Some(batch) = guarded("reading", || self.front.prepare_of(&caller, view, now_unix_nano())) else {
             return untouched();
         };
         let embeddings = self.embeddings.fetch(&batch.templates, request.deadline).await;
@@ -246,37 +261,60 @@ impl Pipeline {
     }
 
     /// One short lock: learns, judges, journals, and starts the fit that has become due.
-    fn commit(&self, batch: &Batch, embeddings: &[Option<Embedding>]) -> (Committed, Vec<Event>) {
-        let mut events = Vec::new();
+    fn commit(&self, batch: &Batch, embeddings: &[Option<Embedding>]) -> (Committed, Vec<(Tenant, Vec<Event>)>) {
         let mut state = lock(&self.state);
+        let (before, _) = state.tally();
         let committed = state.commit(batch, embeddings);
-        state.drain_events(&mut events);
+        let events = state.drain_events();
         // Under the lock, so that the journal has the order of the commits.
         self.memory.journal(&events);
+        for note in state.drain_notes() {
+            self.metrics
+                .drift_alarms
+                .add(u64::from(matches!(note, Note::Of(_, score::Note::Drift))));
+            tracing::warn!("{note}");
+        }
+        self.count_since(before, &state);
         self.fitting.offer(&mut state);
         (committed, events)
     }
 
-    fn count(&self, batch: &Batch, committed: &Committed, events: &[Event]) {
+    /// What changed in the state's own counts; a restored state's past is not counted again.
+    fn count_since(&self, before: Tally, state: &Tenants) {
+        let (metrics, (now, open_incidents)) = (&self.metrics, state.tally());
+        metrics.templates.set(now.templates);
+        metrics.open_incidents.set(open_incidents as u64);
+        metrics
+            .evicted_templates
+            .add(now.evicted_templates - before.evicted_templates);
+        metrics.over_budget_episodes.add(now.over_budget - before.over_budget);
+        metrics.released_episodes.add(now.released - before.released);
+    }
+
+    fn count(&self, batch: &Batch, committed: &Committed, events: &[(Tenant, Vec<Event>)]) {
         let metrics = &self.metrics;
         metrics.odd_log_records.add(batch.odd_records);
         metrics.repeated_requests.add(u64::from(committed.repeated));
-        let Verdicts { basis, templates, .. } = &*committed.verdicts;
-        if *basis == Basis::WarmingUp {
-            metrics.warming_up_log_records.add(batch.records.len() as u64);
+        metrics.overflow_tenant_log_records.add(committed.overflow_records);
+        let Verdicts {
+            warming_up,
+            degraded,
+            anomalies,
+            ..
+        } = &*committed.verdicts;
+        let records_of = |templates: &[u32]| {
+            let templates = templates
+                .iter()
+                .filter_map(|index| batch.templates.get(*index as usize));
+            templates.map(|template| template.records).sum()
+        };
+        if !warming_up.is_empty() {
+            metrics.warming_up_log_records.add(records_of(warming_up));
             self.observe_phase();
         }
-        for (index, verdict) in templates {
-            let records = batch
-                .templates
-                .get(*index as usize)
-                .map_or(0, |template| template.records);
-            match verdict {
-                TemplateVerdict::Anomalous(_) => metrics.anomalous_log_records.add(records),
-                TemplateVerdict::Degraded => metrics.degraded_log_records.add(records),
-            }
-        }
-        for event in events {
+        metrics.anomalous_log_records.add(anomalies.len() as u64);
+        metrics.degraded_log_records.add(records_of(degraded));
+        for event in events.iter().flat_map(|(_, events)| events) {
             match event {
                 Event::Opened(_) => metrics.opened_incidents.add(1),
                 Event::Merged(_) => metrics.merged_incidents.add(1),
@@ -287,7 +325,11 @@ impl Pipeline {
 
     /// Brings the gauges about learning up to date.
     fn observe_phase(&self) {
-        let phase = self.phase();
+        let (phase, (tenants, _)) = {
+            let state = lock(&self.state);
+            (state.phase(), state.count())
+        };
+        self.metrics.tenants.set(tenants as u64);
         self.metrics
             .detection_ready
             .set(u64::from(matches!(phase, Phase::Ready { .. }) && self.model_healthy()));
@@ -308,7 +350,7 @@ impl Intake for Pipeline {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<Tenants>) -> MutexGuard<'_, Tenants> {
     // A panic while the state was held is a bug of the engine; what it left is still better than a stopped pipeline.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,22 +1,22 @@
 //! The start after an end: what the last process left becomes the state to go on from.
 //!
-//! What enters: the bytes of a snapshot and of the journals after it. What leaves: a [`State`], and what to tell about
+//! What enters: the bytes of a snapshot and of the journals after it. What leaves: [`Tenants`], and what to tell about
 //! it. Promises: never fails; bytes that cannot be used are named, with what to do, and the state starts clean.
 //! Absent on purpose: files, which the caller reads and sets aside.
 
 use crate::engine::{
     self,
-    correlate::{Correlator, CorrelatorState},
-    score::{Scorer, ScorerState},
+    score::Scorer,
     snapshot::{self, Journal, Snapshot, SnapshotError},
-    state::State,
+    tenant::Tenant,
+    tenants::Tenants,
 };
 
 /// What could be recovered.
 #[derive(Debug)]
 pub struct Recovered {
     /// The state to go on from.
-    pub state: State,
+    pub state: Tenants,
     /// The model the state's embeddings were made with, where there was a snapshot.
     pub from_snapshot: bool,
     /// Incident events that were replayed from the journals.
@@ -42,18 +42,13 @@ pub fn recover(
         Some(Err(problem)) => (None, Some(problem)),
     };
     let since_epoch = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal_epoch);
-    let rooms = snapshot.map(|snapshot| rooms(settings, &snapshot));
-    let (scorer, mut correlator, from_snapshot) = match rooms {
-        Some(Ok((scorer, correlator))) => (scorer, correlator, true),
-        other => {
-            problem = problem.or(other.and_then(Result::err));
-            (
-                Scorer::new(settings.score.clone()),
-                Correlator::new(settings.correlate.clone()),
-                false,
-            )
-        }
-    };
+    let mut from_snapshot = false;
+    let mut state = settings.tenants();
+    match snapshot.map(|snapshot| restored(settings, &snapshot)) {
+        None => {}
+        Some(Ok(restored)) => (state, from_snapshot) = (restored, true),
+        Some(Err(damaged)) => problem = Some(damaged),
+    }
     let (mut replayed_events, mut torn_bytes) = (0, 0);
     for (_, bytes) in journals.iter().filter(|(epoch, _)| *epoch >= since_epoch) {
         let mut journal = Journal::new(bytes);
@@ -62,15 +57,15 @@ pub fn recover(
             if model_version.is_some_and(|model| model != entry.model_version) {
                 continue;
             }
+            let tenant = entry.tenant();
             for event in entry.events() {
-                correlator.apply(event);
-                replayed_events += 1;
+                replayed_events += u64::from(state.replay(&tenant, event));
             }
         }
         torn_bytes += journal.ignored_bytes() as u64;
     }
     Recovered {
-        state: State::restored(scorer, correlator),
+        state,
         from_snapshot,
         replayed_events,
         torn_bytes,
@@ -78,10 +73,31 @@ pub fn recover(
     }
 }
 
-fn rooms(settings: &engine::Settings, snapshot: &Snapshot) -> Result<(Scorer, Correlator), SnapshotError> {
-    let scorer: ScorerState = snapshot::section(&snapshot.scorer, "scorer")?;
-    let correlator: CorrelatorState = snapshot::section(&snapshot.correlator, "correlator")?;
-    let scorer = Scorer::restore(settings.score.clone(), scorer)
-        .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))?;
-    Ok((scorer, Correlator::restore(settings.correlate.clone(), correlator)))
+fn restored(settings: &engine::Settings, snapshot: &Snapshot) -> Result<Tenants, SnapshotError> {
+    let mut tenants = settings.tenants();
+    for section in &snapshot.tenants {
+        let (scorer, correlator) = section.states()?;
+        tenants
+            .restore(section.tenant(), scorer, correlator)
+            .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))?;
+    }
+    Ok(tenants)
+}
+
+/// The scorer of a tenant that a snapshot holds; `None` where it holds nothing of that tenant.
+///
+/// # Errors
+/// Its bytes are damaged.
+pub fn scorer(
+    settings: &engine::Settings,
+    snapshot: &Snapshot,
+    tenant: &Tenant,
+) -> Result<Option<Scorer>, SnapshotError> {
+    let Some(section) = snapshot.tenants.iter().find(|section| section.tenant() == *tenant) else {
+        return Ok(None);
+    };
+    let (scorer, _) = section.states()?;
+    Scorer::restore(settings.score.clone(), scorer)
+        .map(Some)
+        .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))
 }

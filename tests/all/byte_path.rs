@@ -5,6 +5,8 @@
 
 /// Generators of requests and annotations.
 mod arbitrary;
+/// What the user excludes, ignores and keeps to himself.
+mod rules;
 /// An independent reader of the wire format.
 mod walker;
 
@@ -20,7 +22,7 @@ use prost::Message;
 use arbitrary::names;
 
 /// The same cases in every run; a failure is reported with its smallest input, nothing is written to disk.
-fn config() -> Config {
+pub fn config() -> Config {
     Config {
         cases: 256,
         failure_persistence: None,

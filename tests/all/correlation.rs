@@ -8,7 +8,9 @@ use harbinger::edge::Store;
 use harbinger::edge::store::StateDirectory;
 use harbinger::engine::correlate::{Correlator, CorrelatorState, Event, IncidentId, Node, Scope, Settings, components};
 use harbinger::engine::embed::{DIMENSIONS, Embedding};
-use harbinger::engine::snapshot::{self, Journal, JournalEntry, Snapshot};
+use harbinger::engine::score::ScorerState;
+use harbinger::engine::snapshot::{self, Journal, JournalEntry, Snapshot, TenantSection};
+use harbinger::engine::tenant::Tenant;
 use harbinger::engine::text::TemplateKey;
 use proptest::prelude::*;
 use prost::Message;
@@ -398,7 +400,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     let frame = |correlator: &mut Correlator| {
         let (mut events, mut bytes) = (Vec::new(), Vec::new());
         correlator.drain(&mut events);
-        JournalEntry::new(events, "model").frame(&mut bytes);
+        JournalEntry::new(&Tenant::default(), events, "model").frame(&mut bytes);
         bytes
     };
     let (boom, bang) = {
@@ -407,11 +409,11 @@ fn a_killed_agent_finds_its_incidents_again() {
         let boom = observe(&mut correlator, 0, 0);
         frame(&mut correlator);
         store.begin_epoch(1).unwrap();
-        let correlator_bytes = correlator.export().encode_to_vec();
+        let section = TenantSection::new(&Tenant::default(), &ScorerState::default(), &correlator.export());
         let snapshot = Snapshot {
             model_version: "model".into(),
             journal_epoch: 1,
-            correlator: correlator_bytes,
+            tenants: vec![section],
             ..Snapshot::default()
         };
         store.save_snapshot(&snapshot::encode(&snapshot)).unwrap();
@@ -425,7 +427,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     let store = StateDirectory::open(home.path()).unwrap();
     let loaded = store.load().unwrap();
     let snapshot = snapshot::decode(&loaded.snapshot.clone().unwrap(), Some("model")).unwrap();
-    let state: CorrelatorState = snapshot::section(&snapshot.correlator, "correlator").unwrap();
+    let (_, state) = snapshot.tenants[0].states().unwrap();
     let mut correlator = Correlator::restore(Settings::default(), state);
     for (epoch, bytes) in &loaded.journals {
         assert!(*epoch >= snapshot.journal_epoch);

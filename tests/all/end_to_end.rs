@@ -12,8 +12,7 @@ use harbinger::{
     engine::{
         self,
         embed::{DIMENSIONS, EmbedError, Embedder, Embedding},
-        front::Front,
-        state::State,
+        score::Committee,
     },
     pipeline::{Mode, Parts, Pipeline, embedding},
     telemetry::Metrics,
@@ -91,9 +90,16 @@ impl Sink {
 fn pipeline(embedder: Option<Words>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
     let settings = engine::Settings::default();
     let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
+    let mut state = settings.tenants();
+    if let Some(words) = &embedder
+        && !words.fails
+    {
+        state.appoint(Committee::embed(words).unwrap());
+    }
     let parts = Parts {
-        front: Front::new(settings.text.clone(), settings.annotate.clone()),
-        state: State::new(settings.score.clone(), settings.correlate.clone()),
+        front: settings.front(),
+        state,
+        tenant_header: None,
         embedder: embedder.map(|words| Arc::new(words) as Arc<dyn Embedder>),
         embedding: embedding::Settings {
             deadline: Duration::from_secs(60),
@@ -213,7 +219,7 @@ async fn a_new_kind_of_failure_is_marked_and_gets_one_incident() {
     );
 
     let failure: Vec<String> = (0..20)
-        .map(|n| format!("disk volume {n} vanished underneath database engine"))
+        .map(|n| format!("Segmentation fault, core dumped. volume {n}"))
         .collect();
     send(&pipeline, request(10_000, &failure)).await.unwrap();
     let marked = sink.records().split_off(before);
@@ -245,7 +251,7 @@ async fn a_new_kind_of_failure_is_marked_and_gets_one_incident() {
 async fn an_identical_retry_gets_the_same_bytes_and_changes_nothing() {
     let (pipeline, sink, metrics) = pipeline(Some(Words { fails: false }), Mode::Mark);
     warm_up(&pipeline).await;
-    let body = request(10_000, &["something nobody ever said before".to_owned()]);
+    let body = request(10_000, &["Segmentation fault, core dumped. somewhere".to_owned()]);
     *sink.refusal.lock().unwrap() = Some(Refusal::Unavailable {
         message: "down".to_owned(),
         retry_after: None,
@@ -287,11 +293,12 @@ async fn shadow_counts_and_off_does_nothing_and_both_leave_records_untouched() {
     warm_up(&pipeline).await;
     send(
         &pipeline,
-        request(10_000, &["something nobody ever said before".to_owned()]),
+        request(10_000, &["Segmentation fault, core dumped. somewhere".to_owned()]),
     )
     .await
     .unwrap();
     assert_eq!(metrics.anomalous_log_records.get(), 1);
+    assert!(metrics.templates.get() > 1 && metrics.open_incidents.get() == metrics.opened_incidents.get());
     pipeline.set_mode(Mode::Off);
     send(&pipeline, request(10_001, &["another thing nobody said".to_owned()]))
         .await

@@ -132,7 +132,15 @@ fn the_ablation_tells_of_every_detector() {
     let names: Vec<&str> = ablation.iter().filter_map(|it| it["detector"].as_str()).collect();
     assert_eq!(
         names,
-        ["autoencoder", "neighbour", "rarity", "failure", "severity", "burst"]
+        [
+            "autoencoder",
+            "neighbour",
+            "rarity",
+            "failure",
+            "severity",
+            "burst",
+            "company"
+        ]
     );
     assert!(ablation.iter().all(|it| it["left_out"]["positives"] == 20));
     assert_eq!(document["hidden"][0], "severity");
@@ -149,7 +157,7 @@ fn a_verdict_rests_on_the_past_alone() {
         .map(Result::unwrap)
         .collect();
     let stream = |rows: &[files::Row]| {
-        let mut engine = Offline::new(&engine::Settings::default(), Arc::new(Borrowed));
+        let mut engine = Offline::new(&engine::Settings::default(), Arc::new(Borrowed)).unwrap();
         let outcomes = engine.stream(rows, &|_| {}).unwrap();
         let verdicts = outcomes
             .iter()

@@ -10,8 +10,9 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 12] = [
     "view",
+    "tenant",
     "text",
     "embed",
     "score",
@@ -21,6 +22,7 @@ const ROOMS: [&str; 10] = [
     "retries",
     "front",
     "state",
+    "tenants",
 ];
 
 /// What no room of the engine may touch.

@@ -21,6 +21,8 @@ mod correlation;
 mod end_to_end;
 /// What `harbinger evaluate` makes of labelled logs.
 mod evaluating;
+/// What `harbinger explain` says of a line.
+mod explaining;
 /// The floors of the house hold.
 mod floors;
 /// The sentence model.
@@ -31,5 +33,9 @@ mod otlp;
 mod receiving;
 /// Recorded logs through the readers, the text room and over gRPC.
 mod replaying;
+/// Verdicts over any stream: episodes, budgets, restarts.
+mod scoring;
 /// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
 mod sending;
+/// What one tenant says is nobody else's.
+mod tenants;

@@ -84,6 +84,43 @@ fn an_embedding_does_not_depend_on_the_texts_beside_it() {
     }
 }
 
+/// Our own sentences.
+const FOREIGN: [&str; 8] = [
+    "データベースへの接続に失敗しました: <n> 秒後にタイムアウト",
+    "トランザクション<n>のロックを待っています",
+    "ERROR: 重複したキー値は一意性制約違反となります",
+    "无法连接到数据库：<n> 秒后超时",
+    "Не удалось подключиться к базе данных: истекло время ожидания (<n> с)",
+    "데이터베이스에 연결할 수 없습니다: <n>초 후 시간 초과",
+    "تعذر الاتصال بقاعدة البيانات",
+    "Αποτυχία σύνδεσης με τη βάση δεδομένων",
+];
+const LATIN: [&str; 9] = [
+    "connect() failed (<n>: Connection refused) while connecting to upstream, client: <ip>, server: shop",
+    "could not extend file \"pg_tblspc/<n>/PG_<n>_<n>/<n>\": No space left on device",
+    "java.lang.NullPointerException at com.example.shop.CheckoutController.submit",
+    "CE sym <n>, at <hex>, mask <hex>",
+    "sshd: psql <n> kworker etcdserver rlimit",
+    "<n> <n> <n>",
+    "",
+    "Verbindung zur Datenbank fehlgeschlagen: Zeitüberschreitung nach <n> Sekunden",
+    "La connexion à la base de données a échoué après <n> secondes",
+];
+
+#[test]
+fn what_the_model_does_not_know_is_told_by_the_script() {
+    for (text, embedding) in FOREIGN.iter().zip(embed(&FOREIGN)) {
+        eprintln!("{:.2} {text}", embedding.unknown_share());
+        assert!(embedding.unknown_share() > 0.9, "{} {text}", embedding.unknown_share());
+    }
+    for (text, embedding) in LATIN.iter().zip(embed(&LATIN)) {
+        eprintln!("{:.2} {text}", embedding.unknown_share());
+        assert!(embedding.unknown_share() == 0.0, "{} {text}", embedding.unknown_share());
+    }
+    let half = &embed(&["connection lost: データベースへ"])[0];
+    assert!((0.6..0.9).contains(&half.unknown_share()), "{}", half.unknown_share());
+}
+
 #[test]
 fn what_is_missing_is_named_with_the_command_that_fetches_it() {
     let empty = tempfile::tempdir().unwrap();

@@ -45,7 +45,8 @@ fn the_recording_is_read_whole() {
 /// Masking finds the statements behind the lines: a few hundred, not tens of thousands, and refusals stay apart.
 #[test]
 fn the_recording_has_few_templates() {
-    let mut reader = Reader::new(&Text::default());
+    let settings = Text::default();
+    let mut reader = Reader::new(&settings);
     let mut templates = BTreeSet::new();
     let mut texts = BTreeSet::new();
     for request in to_requests(rows(), 1000) {

@@ -89,6 +89,10 @@ pub struct Episodes {
     pub false_alarms: usize,
     /// False alarms a day, where there are times.
     pub false_alarms_a_day: Option<f64>,
+    /// Without any line in the time of a named fault, labelled or not: what follows from a fault is no false alarm.
+    pub outside_windows: Option<usize>,
+    /// The same an hour, where there are times.
+    pub outside_windows_an_hour: Option<f64>,
 }
 
 /// What was found of the faults.
@@ -208,6 +212,7 @@ impl<'a> Counted<'a> {
         let (episodes, false_alarms) = tally(self.rows.iter().map(|row| row.2.episode).zip(&real));
         let (incidents, false_incidents) = tally(self.rows.iter().map(|row| row.2.incident).zip(&real));
         let by_template = self.by_template();
+        let outside_windows = self.episodes_outside_windows();
         Figures {
             file,
             lines: self.labelled.rows.len(),
@@ -221,6 +226,10 @@ impl<'a> Counted<'a> {
                 count: episodes,
                 false_alarms,
                 false_alarms_a_day: self.days().map(|days| false_alarms as f64 / days),
+                outside_windows,
+                outside_windows_an_hour: outside_windows
+                    .zip(self.days())
+                    .map(|(outside, days)| outside as f64 / (24.0 * days)),
             },
             incidents,
             false_incidents,
@@ -292,6 +301,20 @@ impl<'a> Counted<'a> {
             }
         }
         windows
+    }
+
+    /// Anomalous episodes without any line in the time of a fault: from the first line that names it to the last, labelled
+    /// or not. None where no fault is named.
+    fn episodes_outside_windows(&self) -> Option<usize> {
+        let mut windows = BTreeMap::new();
+        for (time, truth, _) in &self.rows {
+            if let Some(fault) = truth.fault {
+                windows.entry(fault).or_insert((*time, *time)).1 = *time;
+            }
+        }
+        let within: Vec<bool> = self.rows.iter().map(|row| inside(row.0, &windows)).collect();
+        let (_, outside) = tally(self.rows.iter().map(|row| row.2.episode).zip(&within));
+        (!windows.is_empty()).then_some(outside)
     }
 
     /// Whether an alarm on this line is a true one.
@@ -426,6 +449,10 @@ mod tests {
         );
         assert_eq!((figures.episodes.count, figures.episodes.false_alarms), (2, 1));
         assert_eq!(figures.episodes.false_alarms_a_day, Some(1.0));
+        // Of two episodes one is the fault's.
+        assert_eq!(figures.episodes.outside_windows, Some(1));
+        let an_hour = figures.episodes.outside_windows_an_hour.unwrap();
+        assert!((an_hour - 1.0 / 24.0).abs() < 1e-9, "{an_hour}");
         let faults = figures.faults.unwrap();
         assert_eq!(faults.each[0].first_flag_after_s, Some(3.0));
         assert_eq!(
@@ -435,6 +462,22 @@ mod tests {
         assert_eq!(faults.flagged_outside_windows, 1.0 / 3.0);
         // Both lines stand alone: as unlike one fault as can be.
         assert_eq!(faults.adjusted_rand_index, Some(0.0));
+    }
+
+    #[test]
+    fn what_follows_from_a_fault_is_not_outside_its_window_though_it_is_no_true_line() {
+        let figures = run(
+            &[
+                (0, false, None, None, None),
+                (10, true, Some(0), Some(1.0), Some(1)),
+                (20, false, Some(0), Some(1.0), Some(2)),
+                (30, false, None, Some(1.0), Some(3)),
+            ],
+            true,
+            &["cpu"],
+        );
+        assert_eq!((figures.episodes.count, figures.episodes.false_alarms), (3, 2));
+        assert_eq!(figures.episodes.outside_windows, Some(1));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl<'a> Evaluation<'a> {
         let runs = if self.ablation { 1 + detectors.len() } else { 1 };
         let rows = self.history.len() + self.labelled.rows.len();
         let progress = progress_bar((rows * runs) as u64);
-        let mut engine = Offline::new(&self.settings, Arc::clone(embedder));
+        let mut engine = Offline::new(&self.settings, Arc::clone(embedder))?;
 
         let started = Instant::now();
         let outcomes = self.judge(&mut engine, &|rows| progress.inc(rows))?;

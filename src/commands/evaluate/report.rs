@@ -109,6 +109,13 @@ fn page(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
         figures.incidents,
         figures.false_incidents,
     )?;
+    if let Some(outside) = episodes.outside_windows {
+        writeln!(
+            out,
+            "  {outside} episodes without a record in any fault's time ({} an hour)",
+            rate(episodes.outside_windows_an_hour),
+        )?;
+    }
     if let Some(faults) = &figures.faults {
         print_faults(out, faults)?;
     }

@@ -21,7 +21,7 @@ use crate::{
     edge::receive_grpc::Settings as GrpcSettings,
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
-        text::Settings as TextSettings,
+        tenant::Settings as TenantSettings, text::Settings as TextSettings,
     },
     pipeline::embedding::Settings as WaitingSettings,
 };
@@ -100,9 +100,18 @@ impl Resolver {
         if !self.is_section(node, key, "harbinger: {}") {
             return None;
         }
-        let sections = ["text", "embedding", "detection", "correlation", "attributes", "state"];
+        let sections = [
+            "tenant",
+            "text",
+            "embedding",
+            "detection",
+            "correlation",
+            "attributes",
+            "state",
+        ];
         refuse_unknown(node, key, &sections, &self.findings);
         // All sections are read before any is missed, so that all that is wrong is told of.
+        let tenant = self.engine_section(node, key, "tenant", TenantSettings::validate);
         let text = self.engine_section(node, key, "text", TextSettings::validate);
         let embedding = self.embedding(&self.section(node, "embedding"), &join(key, "embedding"));
         let detection = self.detection(&self.section(node, "detection"), &join(key, "detection"));
@@ -110,6 +119,7 @@ impl Resolver {
         let attributes = self.engine_section(node, key, "attributes", AnnotateSettings::validate);
         let state = self.engine_section(node, key, "state", State::validate);
         Some(Processor::Harbinger(Box::new(Harbinger {
+            tenant: tenant?,
             text: text?,
             embedding: embedding?,
             detection: detection?,

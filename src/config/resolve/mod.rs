@@ -18,7 +18,7 @@ use super::{
     endpoints,
     finding::{ConfigError, Finding, Place},
     read::{Findings, join, read, refuse_unknown},
-    settings::{Config, Processor, Settings},
+    settings::{Config, Processor, Receiver, Settings},
 };
 
 /// Resolves `root`.
@@ -46,6 +46,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
         endpoints::check(root, settings, &resolver.findings);
+        resolver.check_tenant_header(root, settings);
     }
     let mut findings = resolver.findings.into_inner();
     // In the order of the text, as they are corrected.
@@ -133,6 +134,29 @@ impl Resolver {
             );
         }
         is
+    }
+
+    /// A tenant that a header names needs receivers that keep headers.
+    fn check_tenant_header(&self, root: &Node, settings: &Settings) {
+        if settings.harbinger.tenant.from_context.is_none() {
+            return;
+        }
+        let id = settings.processor.to_string();
+        let mut place = &root.place;
+        let mut node = Some(root);
+        for key in ["processors", id.as_str(), "tenant", "from_context"] {
+            node = node.and_then(|node| node.entry(key)).map(|entry| &entry.value);
+            place = node.map_or(place, |node| &node.place);
+        }
+        for (receiver, Receiver::Otlp(otlp)) in &settings.receivers {
+            if !otlp.protocols.grpc.include_metadata {
+                let message = format!(
+                    "the receiver `{receiver}` keeps no headers, so no tenant would be known; write `include_metadata: true` \
+                     under `receivers.{receiver}.protocols.grpc`"
+                );
+                self.tell(place, format!("processors.{id}.tenant.from_context"), message);
+            }
+        }
     }
 
     /// What runs, if the pipeline is whole.

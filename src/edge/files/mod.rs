@@ -28,6 +28,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde::{Deserialize, Serialize};
 
 pub use batch::{Batcher, MAX_REQUEST_BYTES, to_requests};
+pub use severity::number_of as severity_number_of;
 pub use times::rfc3339;
 
 /// How a file's lines are to be understood.

@@ -4,7 +4,7 @@
 //! Source: OpenTelemetry log data model, appendix B (syslog, log4j, Windows and others).
 
 /// The OTLP severity number of a level's name (case does not matter) or of pino's and bunyan's numbers.
-pub(super) fn number_of(text: &str) -> i32 {
+pub fn number_of(text: &str) -> i32 {
     let name = text.trim().trim_matches(['[', ']', '<', '>', ':', '"']);
     if name.len() > 16 {
         return 0;

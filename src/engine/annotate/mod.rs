@@ -23,7 +23,7 @@ use encode::Encoder;
 pub const MAX_VALUE_BYTES: usize = 256;
 
 /// Number of attributes we know to write.
-const COUNT: usize = 7;
+const COUNT: usize = 8;
 
 /// What [`OnConflict::Rename`] adds to the name of an inbound attribute.
 const ORIGINAL: &str = ".original";
@@ -39,6 +39,8 @@ pub struct Annotation {
     pub verdict: Option<&'static str>,
     /// How unusual the record is, 0 to 1.
     pub score: Option<f64>,
+    /// Share of the stream's records that are as unusual, 0 to 1.
+    pub p_value: Option<f64>,
     /// What made it stand out.
     pub reason: Option<Arc<str>>,
     /// The record's template.
@@ -67,6 +69,7 @@ impl Annotation {
             self.incident_id.as_deref().map(AttributeValue::text),
             self.verdict.map(AttributeValue::text),
             self.score.map(AttributeValue::Double),
+            self.p_value.map(AttributeValue::Double),
             self.reason.as_deref().map(AttributeValue::text),
             self.template.as_deref().map(AttributeValue::text),
             self.model_version.as_deref().map(AttributeValue::text),
@@ -327,6 +330,7 @@ mod tests {
             incident_id: Some("20241118-100000-k7f3qa".into()),
             verdict: Some("degraded"),
             score: Some(0.5),
+            p_value: Some(0.5),
             reason: Some("new".into()),
             template: Some("User <*> failed".into()),
             model_version: Some("minilm".into()),
@@ -335,15 +339,16 @@ mod tests {
             incident_id: "case".into(),
             ..Settings::default()
         };
-        let score = [&[0x21][..], &0.5_f64.to_le_bytes()].concat();
+        let half = |name| {
+            let value = [&[0x21][..], &0.5_f64.to_le_bytes()].concat();
+            delimited(6, [delimited(1, name), delimited(2, value)].concat())
+        };
         let expected = [
             is_anomaly(1),
             attribute("case", "20241118-100000-k7f3qa"),
             attribute("harbinger.verdict", "degraded"),
-            delimited(
-                6,
-                [delimited(1, "harbinger.anomaly.score"), delimited(2, score)].concat(),
-            ),
+            half("harbinger.anomaly.score"),
+            half("harbinger.anomaly.p_value"),
             attribute("harbinger.anomaly.reason", "new"),
             attribute("harbinger.template", "User <*> failed"),
             attribute("harbinger.model.version", "minilm"),
@@ -375,7 +380,7 @@ mod tests {
                 reason: Some(text.repeat(300).into()),
                 ..Annotation::default()
             };
-            let Some(AttributeValue::String(cut)) = annotation.values()[4] else {
+            let Some(AttributeValue::String(cut)) = annotation.values()[5] else {
                 panic!()
             };
             assert_eq!(cut, text.repeat(bytes / text.len()));

@@ -19,6 +19,8 @@ pub struct Settings {
     pub verdict: String,
     /// Double, 0 to 1: how unusual the record is.
     pub score: String,
+    /// Double, 0 to 1: share of the stream's records that begin a usual episode as unusual.
+    pub p_value: String,
     /// String: what made an anomalous record stand out.
     pub reason: String,
     /// String: the record's template.
@@ -49,6 +51,7 @@ impl Default for Settings {
             incident_id: "incident_id".into(),
             verdict: "harbinger.verdict".into(),
             score: "harbinger.anomaly.score".into(),
+            p_value: "harbinger.anomaly.p_value".into(),
             reason: "harbinger.anomaly.reason".into(),
             template: "harbinger.template".into(),
             model_version: "harbinger.model.version".into(),
@@ -71,6 +74,7 @@ impl Settings {
             "incident_id",
             "verdict",
             "score",
+            "p_value",
             "reason",
             "template",
             "model_version",
@@ -112,6 +116,7 @@ impl Settings {
             &self.incident_id,
             &self.verdict,
             &self.score,
+            &self.p_value,
             &self.reason,
             &self.template,
             &self.model_version,
@@ -132,6 +137,7 @@ mod tests {
             "incident_id",
             "harbinger.verdict",
             "harbinger.anomaly.score",
+            "harbinger.anomaly.p_value",
             "harbinger.anomaly.reason",
             "harbinger.template",
             "harbinger.model.version",

@@ -13,6 +13,8 @@ use std::str::FromStr;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::engine::text::TemplateKey;
+
 /// How many given ids are remembered, so that none is given twice. Older ones are forgotten first.
 const REMEMBERED_IDS: usize = 65_536;
 const HASH_BITS: u32 = 30;
@@ -36,15 +38,16 @@ pub struct IncidentId(u64);
 pub struct NotAnId(String);
 
 impl IncidentId {
-    /// The id of an incident led by the record of `service` at `time_unix_nano` with this template text; `salt` is 0
-    /// unless ids have clashed.
-    pub(super) fn of(time_unix_nano: u64, service: &str, text: &str, salt: u32) -> Self {
-        let mut hash = Xxh3::new();
+    /// The id of an incident led by the record of `service` at `time_unix_nano` with this template; `salt` is 0 unless ids
+    /// have clashed. The template's key stands for its text, which need not be known. Tenants differ by `seed`: their ids
+    /// in one second are as likely to clash as any two hashes of 30 bits.
+    pub(super) fn of(seed: u64, time_unix_nano: u64, service: &str, template: TemplateKey, salt: u32) -> Self {
+        let mut hash = Xxh3::with_seed(seed);
         hash.update(&time_unix_nano.to_le_bytes());
         hash.update(&salt.to_le_bytes());
         hash.update(&(service.len() as u64).to_le_bytes());
         hash.update(service.as_bytes());
-        hash.update(text.as_bytes());
+        hash.update(&template.0.to_le_bytes());
         let second = (time_unix_nano / 1_000_000_000).min(LATEST_SECOND);
         Self(second << HASH_BITS | hash.digest() >> (64 - HASH_BITS))
     }
@@ -226,14 +229,19 @@ mod tests {
 
     #[test]
     fn is_written_as_second_and_crockford_hash() {
-        let id = IncidentId::of(1_731_924_000_123_456_789, "api", "boom", 0);
+        let id = IncidentId::of(0, 1_731_924_000_123_456_789, "api", TemplateKey(7), 0);
         let written = id.to_string();
         assert_eq!(written.len(), 22);
         assert!(written.starts_with("20241118-100000-"), "{written}");
         assert!(written.bytes().skip(16).all(|c| ALPHABET.contains(&c)), "{written}");
         assert_eq!(written.parse(), Ok(id));
         assert_eq!(written.to_uppercase().parse(), Ok(id));
-        assert_ne!(id, IncidentId::of(1_731_924_000_123_456_789, "api", "boom", 1));
+        for (seed, salt) in [(0, 1), (1, 0)] {
+            assert_ne!(
+                id,
+                IncidentId::of(seed, 1_731_924_000_123_456_789, "api", TemplateKey(7), salt)
+            );
+        }
     }
 
     /// Every day until the last is written as another calendar writes it, and read back.
@@ -254,8 +262,8 @@ mod tests {
 
     #[test]
     fn orders_by_time() {
-        let early = IncidentId::of(1_000_000_000, "z", "z", 0);
-        let late = IncidentId::of(2_000_000_000, "a", "a", 0);
+        let early = IncidentId::of(0, 1_000_000_000, "z", TemplateKey(9), 0);
+        let late = IncidentId::of(0, 2_000_000_000, "a", TemplateKey(1), 0);
         assert!(early < late);
         assert!(early.to_string() < late.to_string());
     }

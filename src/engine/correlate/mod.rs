@@ -191,6 +191,8 @@ struct Member {
 #[derive(Clone, Debug)]
 pub struct Correlator {
     settings: Settings,
+    /// Makes ids differ from those of another correlator.
+    id_seed: u64,
     window: u64,
     clock: Clock,
     /// Records observed so far: the order of input.
@@ -215,6 +217,7 @@ impl Correlator {
     pub fn new(settings: Settings) -> Self {
         let window = nanos(settings.window);
         Self {
+            id_seed: 0,
             window,
             clock: Clock::new(window, nanos(settings.allowed_lateness)),
             sequence: 0,
@@ -235,6 +238,11 @@ impl Correlator {
             to_unite: Vec::new(),
             settings,
         }
+    }
+
+    /// Hashes the ids to come with this seed: a correlator with another gives other ids for the same records.
+    pub fn seed_ids(&mut self, seed: u64) {
+        self.id_seed = seed;
     }
 
     /// The incident that goes on under this id or the one it became part of; an unknown id stands for itself.

@@ -221,7 +221,7 @@ impl Correlator {
     fn fresh_id(&self, node: &Node<'_>) -> IncidentId {
         let mut salt = 0u32;
         loop {
-            let id = IncidentId::of(node.time_unix_nano, node.service, node.text, salt);
+            let id = IncidentId::of(self.id_seed, node.time_unix_nano, node.service, node.template, salt);
             if !self.used.contains(id) && !self.by_id.contains_key(&id) && self.aliases.get(id).is_none() {
                 return id;
             }

@@ -5,6 +5,8 @@
 //! incidents that now touch are united, told by event); replay never fails and an event that is known already changes
 //! nothing. Absent on purpose: caches, counters, and events not drained before the export.
 
+mod forget;
+
 use std::sync::Arc;
 
 use super::event::{Event, Extended, Origin};

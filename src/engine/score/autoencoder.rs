@@ -11,6 +11,7 @@ use fastrand::Rng;
 use matrixmultiply::sgemm;
 use serde::{Deserialize, Serialize};
 
+use super::{detector::Sighting, neighbour};
 use crate::engine::embed::{DIMENSIONS, Embedding};
 
 /// Units of the hidden layer.
@@ -21,9 +22,6 @@ const LEARNING_RATE: f32 = 1e-3;
 const BETA_1: f32 = 0.9;
 const BETA_2: f32 = 0.999;
 const EPSILON: f32 = 1e-7;
-
-/// Shortest distance from the mean that an error is set in relation to; below it every text is usual anyway.
-const MIN_DISTANCE: f32 = 0.3;
 
 /// What the output layer does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +41,11 @@ pub struct Autoencoder {
     /// Subtracted from inputs; zero for sigmoid.
     mean: Vec<f32>,
     layers: Layers,
+}
+
+/// Why, where the reconstruction failed most.
+pub(super) fn reason(sighting: &Sighting<'_>, nearest: Option<&str>) -> String {
+    neighbour::reason(sighting, nearest)
 }
 
 /// Weights, row-major: 384 × 64, 64, 64 × 384, 384.
@@ -111,12 +114,10 @@ impl Autoencoder {
         }
     }
 
-    /// Length of the difference between an embedding and its reconstruction, relative to the embedding's distance from
-    /// the mean: 0 is reproduced perfectly, 1 not at all.
-    pub fn relative_error(&self, embedding: &Embedding) -> f32 {
-        let centred = self.centred(embedding);
-        let distance = centred.iter().map(|value| value * value).sum::<f32>().sqrt();
-        self.squared_error(&centred).sqrt() / distance.max(MIN_DISTANCE)
+    /// Length of the difference between an embedding and its reconstruction: 0 is reproduced perfectly; 1 is the
+    /// embedding's own length.
+    pub fn error(&self, embedding: &Embedding) -> f32 {
+        self.squared_error(&self.centred(embedding)).sqrt()
     }
 
     /// Mean squared difference over the dimensions, the notebook's error.
@@ -487,8 +488,8 @@ mod tests {
         let rows = plane(60);
         let rows: Vec<&Embedding> = rows.iter().collect();
         let network = Autoencoder::fit(&rows, &[1.0; 60], Activation::Linear, &Schedule::Steps(600), 1);
-        let seen = rows.iter().map(|row| network.relative_error(row)).fold(0.0, f32::max);
-        assert!(seen < 0.3 && network.relative_error(&axis(300)) > 0.8, "{seen}");
+        let seen = rows.iter().map(|row| network.error(row)).fold(0.0, f32::max);
+        assert!(seen < 0.3 && network.error(&axis(300)) > 0.8, "{seen}");
     }
 
     #[test]

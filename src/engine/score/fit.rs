@@ -1,17 +1,20 @@
 //! One training, from what the scorer knows to what it judges by: a pure function that takes seconds.
 //!
-//! What enters: the templates that are admitted as usual, with their line counts, and the stream's novelty. What leaves:
-//! a network and its calibration. Promises: the same job gives the same bits; no template's held-out error comes from a
-//! network that saw it. Absent on purpose: when to train, and what becomes of old verdicts (`mod`).
+//! What enters: the templates that are admitted as usual, with their line counts. What leaves: a network, the templates it
+//! knows, and for the first training what it would have made of each of them had it not known it. Promises: the same job
+//! gives the same bits; no template is measured by a network that saw it. Absent on purpose: when to train, and what
+//! becomes of old verdicts (`mod`).
+
+use std::sync::Arc;
 
 use fastrand::Rng;
 
 use super::{
     Settings,
     autoencoder::{Autoencoder, Schedule},
-    calibration::Calibration,
+    templates::Assessment,
 };
-use crate::engine::embed::Embedding;
+use crate::engine::{embed::Embedding, text::TemplateKey};
 
 /// Parts the templates are dealt into; each is measured by a network trained on the others.
 const FOLDS: usize = 4;
@@ -20,16 +23,24 @@ const FOLDS: usize = 4;
 const STEPS: usize = 1000;
 const FOLD_STEPS: usize = 600;
 
+/// A template that is admitted as usual.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Known {
+    pub(super) key: TemplateKey,
+    /// For reasons: what something new is nearest to.
+    pub(super) text: Arc<str>,
+    pub(super) embedding: Embedding,
+    pub(super) lines: u64,
+}
+
 /// Everything a training needs.
 #[derive(Clone, Debug)]
 pub struct FitJob {
     pub(super) settings: Settings,
     /// Counts the trainings; also varies the seed.
     pub(super) generation: u32,
-    /// Embedding and number of lines of each admitted template.
-    pub(super) bank: Vec<(Embedding, u64)>,
-    /// Share of recent lines whose template was new.
-    pub(super) novelty: f64,
+    /// The admitted templates, in order of their keys.
+    pub(super) bank: Vec<Known>,
     /// Records seen when the job was made.
     pub(super) records: u64,
 }
@@ -39,79 +50,111 @@ pub struct FitJob {
 pub struct Fitted {
     /// The network that judges from now on.
     pub(super) autoencoder: Autoencoder,
-    /// What is usual.
-    pub(super) calibration: Calibration,
-    /// The smallest error that is anomalous.
-    pub(super) threshold: f64,
+    /// What it knows.
+    pub(super) bank: Vec<Known>,
+    /// For each of the bank, what it would have looked like when it was new. Empty after the first training.
+    pub(super) held_out: Vec<(TemplateKey, Assessment)>,
     pub(super) generation: u32,
-    pub(super) templates: usize,
     pub(super) records: u64,
 }
 
 impl FitJob {
-    /// Trains and calibrates. Takes about a second for a thousand templates.
+    /// Trains. Takes about a second for a thousand templates.
     pub fn run(self) -> Fitted {
         let seed = self.settings.seed.wrapping_add(u64::from(self.generation));
-        let rows: Vec<&Embedding> = self.bank.iter().map(|(embedding, _)| embedding).collect();
+        let rows: Vec<&Embedding> = self.bank.iter().map(|known| &known.embedding).collect();
         // The square root keeps a template of a million lines from being all the network learns.
         let weights: Vec<f64> = self
             .bank
             .iter()
-            .map(|(_, lines)| (*lines as f64).max(1.0).sqrt())
+            .map(|known| (known.lines as f64).max(1.0).sqrt())
             .collect();
         let train = |rows: &[&Embedding], weights: &[f64], steps, seed| {
             Autoencoder::fit(rows, weights, self.settings.activation, &Schedule::Steps(steps), seed)
         };
         let autoencoder = train(&rows, &weights, STEPS, seed);
-        let known = self
-            .bank
-            .iter()
-            .map(|(embedding, lines)| (f64::from(autoencoder.relative_error(embedding)), *lines as f64));
-
-        let mut deal: Vec<usize> = (0..rows.len()).collect();
-        Rng::with_seed(seed).shuffle(&mut deal);
-        let mut held_out = Vec::with_capacity(rows.len());
-        let folds = if rows.len() < 2 { 0 } else { FOLDS.min(rows.len()) };
-        for fold in 0..folds {
-            let part = |inside: bool| {
-                let places = deal
-                    .iter()
-                    .enumerate()
-                    .filter(move |(dealt, _)| (dealt % folds == fold) == inside);
-                places.filter_map(|(_, place)| Some((*rows.get(*place)?, *weights.get(*place)?)))
-            };
-            let (others, their_weights): (Vec<&Embedding>, Vec<f64>) = part(false).unzip();
-            let network = train(&others, &their_weights, FOLD_STEPS, seed.wrapping_add(1 + fold as u64));
-            held_out.extend(part(true).map(|(embedding, _)| f64::from(network.relative_error(embedding))));
+        let mut held_out = Vec::new();
+        if self.generation == 1 && rows.len() >= 2 {
+            let mut deal: Vec<usize> = (0..rows.len()).collect();
+            Rng::with_seed(seed).shuffle(&mut deal);
+            let folds = FOLDS.min(rows.len());
+            for fold in 0..folds {
+                let part = |inside: bool| {
+                    let places = deal.iter().enumerate();
+                    places.filter_map(move |(dealt, place)| ((dealt % folds == fold) == inside).then_some(*place))
+                };
+                let (others, their_weights): (Vec<&Embedding>, Vec<f64>) = part(false)
+                    .filter_map(|place| Some((*rows.get(place)?, *weights.get(place)?)))
+                    .unzip();
+                let network = train(&others, &their_weights, FOLD_STEPS, seed.wrapping_add(1 + fold as u64));
+                held_out.extend(part(true).filter_map(|place| {
+                    let known = self.bank.get(place)?;
+                    let (distance, nearest) = nearest(&self.bank, &known.embedding, Some(known.key));
+                    let assessment = Assessment {
+                        generation: self.generation,
+                        error: network.error(&known.embedding),
+                        distance,
+                        nearest,
+                    };
+                    Some((known.key, assessment))
+                }));
+            }
         }
-        let alpha = self.settings.alpha();
-        let calibration = Calibration::new(known.collect(), held_out, self.novelty, alpha);
         Fitted {
-            threshold: calibration.threshold(alpha),
-            templates: rows.len(),
             autoencoder,
-            calibration,
+            held_out,
+            bank: self.bank,
             generation: self.generation,
             records: self.records,
         }
     }
 }
 
+/// Distance from the nearest of the bank other than `except`, and which it is; 0 for one that is in the bank.
+fn nearest(bank: &[Known], embedding: &Embedding, except: Option<TemplateKey>) -> (f32, Option<TemplateKey>) {
+    let mut best = (-1.0f32, None);
+    for known in bank.iter().filter(|known| Some(known.key) != except) {
+        let cosine = known.embedding.cosine(embedding);
+        if cosine > best.0 {
+            best = (cosine, Some(known.key));
+        }
+    }
+    ((2.0 - 2.0 * best.0).max(0.0).sqrt(), best.1)
+}
+
 impl Fitted {
+    /// What this judge makes of a template.
+    pub(super) fn assess(&self, key: TemplateKey, embedding: &Embedding) -> Assessment {
+        let is_known = self.bank.binary_search_by_key(&key, |known| known.key).is_ok();
+        let (distance, nearest) = if is_known {
+            (0.0, None)
+        } else {
+            nearest(&self.bank, embedding, None)
+        };
+        Assessment {
+            generation: self.generation,
+            error: self.autoencoder.error(embedding),
+            distance,
+            nearest,
+        }
+    }
+
+    /// The text of a template of the bank, where texts are kept.
+    pub(super) fn text(&self, key: TemplateKey) -> Option<&str> {
+        let place = self.bank.binary_search_by_key(&key, |known| known.key).ok()?;
+        self.bank
+            .get(place)
+            .map(|known| &*known.text)
+            .filter(|text| !text.is_empty())
+    }
+
     /// One sentence for the log.
     pub fn summary(&self) -> String {
-        let tail = if self.calibration.tail_fitted() {
-            ", too few to resolve the percentile: their tail is fitted"
-        } else {
-            ""
-        };
         format!(
-            "generation {}: trained on {} templates of {} records; anomalous above error {:.3} (from {} held-out errors{tail})",
+            "generation {}: trained on {} templates of {} records",
             self.generation,
-            self.templates,
-            self.records,
-            self.threshold,
-            self.calibration.units(),
+            self.bank.len(),
+            self.records
         )
     }
 }

@@ -1,35 +1,54 @@
-//! Room 4: how unusual a template is, and whether that is anomalous. What enters: templates as they are seen, with
-//! embeddings or without. What leaves: scores, and trainings that are due.
+//! Room 4: how unusual a record is, and whether that is anomalous. What enters: records as templates of services, in
+//! order. What leaves: what is thought of each, trainings that are due, and notes worth a line in the log.
 //!
 //! A stream begins in `WarmingUp` and stays there until it has said enough ([`Settings::warm_up_records`],
-//! [`Settings::warm_up_templates`]) and says little that is new (2 % of recent records at most, nine templates of ten embedded): by evidence, never by the
-//! clock. Then a network is trained and calibrated on what was said ([`FitJob`]), and templates are judged, each once: a
-//! template keeps its verdict, or the second line of a new error would look usual. Templates that are not anomalous join
-//! what is usual once they are known for five minutes; training is repeated as that grows.
+//! [`Settings::warm_up_templates`], nine of ten embedded): by evidence, never by the clock. Then a network is trained ([`FitJob`]), and records are judged: each detector says its part, one fixed
+//! combination weighs them ([`detector`]), the stream's own calibration says how strong news must be here ([`calibration`]),
+//! and the verdict holds for the episode ([`episode`]). What was anomalous and grave is not learned from, until it has been
+//! said for six hours; everything else joins what is usual once it is known for five minutes, and training is repeated as that grows.
 //!
 //! Promises: deterministic; bounded (the template not seen for longest is forgotten first, and counted). Absent on
-//! purpose: other detectors than the autoencoder; each will be a file of its own.
+//! purpose: sequences of records, and numbers within them.
 
 mod autoencoder;
+mod burst;
 mod calibration;
+mod company;
 mod detector;
+mod drift;
+mod episode;
+mod explain;
+mod failure;
 mod fit;
+mod judge;
+mod neighbour;
 mod notebook;
+mod rarity;
+mod service;
+mod settings;
+mod severity;
 mod state;
+mod templates;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
-
-use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{embed::Embedding, text::TemplateKey};
 pub use autoencoder::Activation;
-pub use detector::Detector;
+use calibration::Calibration;
+pub use detector::{DETECTORS, Detector, Evidence};
+use drift::Drift;
+use episode::Series;
+pub use explain::{Explanation, Hypothesis, Outcome, Side};
+pub use failure::Committee;
+use fit::Known;
 pub use fit::{FitJob, Fitted};
+pub use judge::{Anomaly, Judgement, Note};
 pub use notebook::{notebook_verdicts, percentile};
-pub use state::{ScorerState, UnusableState};
+pub use service::ServiceId;
+use service::{Services, Stream};
+pub use settings::Settings;
+pub use state::{Forgotten, ScorerState, UnusableState};
+use templates::{Template, Templates};
 
 /// A template is taken for usual only once it has been known for so long.
 const MATURE_NANO: u64 = 300 * 1_000_000_000;
@@ -37,83 +56,8 @@ const MATURE_NANO: u64 = 300 * 1_000_000_000;
 /// A flagged template that is still said after so long is not news any more.
 const QUARANTINE_NANO: u64 = 6 * 3600 * 1_000_000_000;
 
-/// Share of recent records with a new template up to which a stream counts as settled.
-const SETTLED_NOVELTY: f64 = 0.02;
-
-/// An unsettled stream is judged all the same after so many times the records that were asked for.
-const UNSETTLED_FACTOR: u64 = 10;
-
 /// Templates a training takes at most: those said most often.
 const MAX_BANK: usize = 4096;
-
-/// How templates are scored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Output of the autoencoder.
-    pub activation: Activation,
-    /// Share of a healthy stream's lines, in percent, whose score stays below the threshold.
-    pub percentile: f64,
-    /// Records needed before the first training.
-    pub warm_up_records: u64,
-    /// Templates needed before the first training.
-    pub warm_up_templates: usize,
-    /// Templates remembered.
-    pub max_templates: usize,
-    /// Start of all randomness in training.
-    pub seed: u64,
-    /// Detectors that have a say.
-    pub detectors: Vec<Detector>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            activation: Activation::Linear,
-            percentile: 99.9,
-            warm_up_records: 500,
-            warm_up_templates: 8,
-            max_templates: 20_000,
-            seed: 0,
-            detectors: Detector::ALL.to_vec(),
-        }
-    }
-}
-
-impl Settings {
-    /// Refuses values that cannot be meant.
-    ///
-    /// # Errors
-    /// The key, what is wrong with it, and what to write instead.
-    pub fn validate(&self) -> Result<(), String> {
-        if !(50.0..100.0).contains(&self.percentile) {
-            return Err(format!(
-                "percentile: {} is not between 50 and 100; write 99.9",
-                self.percentile
-            ));
-        }
-        if self.warm_up_records == 0 || self.warm_up_templates < 2 {
-            return Err(
-                "warm_up_records, warm_up_templates: nothing is learned from nothing; write 500 and 8".to_owned(),
-            );
-        }
-        if self.max_templates < self.warm_up_templates {
-            return Err(format!(
-                "max_templates: less than warm_up_templates ({}); write 20000",
-                self.warm_up_templates
-            ));
-        }
-        if self.detectors.is_empty() {
-            return Err("detectors: without one nothing is judged; leave the key out for all of them".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Share of healthy lines that may be called anomalous.
-    fn alpha(&self) -> f64 {
-        1.0 - self.percentile / 100.0
-    }
-}
 
 /// How far learning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,44 +75,36 @@ pub enum Phase {
     },
     /// The first training is under way.
     Fitting,
-    /// Templates are judged.
+    /// Records are judged.
     Ready {
         /// Counts the trainings.
         generation: u32,
     },
 }
 
-/// What is thought of a template.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Score {
-    /// 0 to 1, the share of a healthy stream's lines that are less unusual.
-    pub value: f64,
-    /// Relative error of the reconstruction.
-    pub error: f64,
-    /// Whether the value exceeds the percentile.
-    pub anomalous: bool,
-    /// Why, in a few words; only when anomalous.
-    pub reason: Option<Arc<str>>,
+/// Counts of a scorer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Templates remembered now.
+    pub templates: u64,
+    /// Templates forgotten so far for want of room.
+    pub evicted_templates: u64,
+    /// Episodes so far that were not marked because their service had spent its budget.
+    pub over_budget: u64,
+    /// Episodes so far that were not marked because they were a release.
+    pub released: u64,
 }
 
-/// What is remembered of a template.
-#[derive(Clone, Debug, PartialEq)]
-struct Template {
-    text: Arc<str>,
-    embedding: Option<Embedding>,
-    lines: u64,
-    first_seen_unix_nano: u64,
-    last_seen_unix_nano: u64,
-    /// Number of the record it was first seen with.
-    first_record: u64,
-    /// When it was last seen, counted in observations: the smallest is forgotten first.
-    touched: u64,
-    verdict: Option<Score>,
-}
+impl std::ops::Add for Tally {
+    type Output = Self;
 
-impl Template {
-    fn flagged(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|verdict| verdict.anomalous)
+    fn add(self, other: Self) -> Self {
+        Self {
+            templates: self.templates + other.templates,
+            evicted_templates: self.evicted_templates + other.evicted_templates,
+            over_budget: self.over_budget + other.over_budget,
+            released: self.released + other.released,
+        }
     }
 }
 
@@ -176,12 +112,17 @@ impl Template {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scorer {
     settings: Settings,
-    templates: BTreeMap<TemplateKey, Template>,
-    /// Templates by `touched`.
-    by_touch: BTreeSet<(u64, TemplateKey)>,
-    observations: u64,
+    /// Which detectors have a say, in the order of [`Detector::ALL`].
+    on: [bool; DETECTORS],
+    committee: Option<Committee>,
+    templates: Templates,
+    series: BTreeMap<(TemplateKey, ServiceId), Series>,
+    services: Services,
+    stream: Stream,
+    calibration: Calibration,
+    drift: Drift,
     records: u64,
-    embedded: usize,
+    episodes: u64,
     latest_unix_nano: u64,
     /// Records at which the stream is looked at next.
     look_at: u64,
@@ -189,30 +130,50 @@ pub struct Scorer {
     warm_up_records: u64,
     judge: Option<Fitted>,
     fitting: bool,
-    evicted: u64,
+    suppressed: u64,
+    /// Of these, because of a release.
+    released: u64,
+    notes: Vec<Note>,
 }
 
 impl Scorer {
     /// A scorer that has seen nothing.
     pub fn new(settings: Settings) -> Self {
         Self {
+            on: settings.detectors_on(),
             look_at: settings.warm_up_records,
             settings,
-            templates: BTreeMap::new(),
-            by_touch: BTreeSet::new(),
-            observations: 0,
+            committee: None,
+            templates: Templates::default(),
+            series: BTreeMap::new(),
+            services: Services::default(),
+            stream: Stream::default(),
+            calibration: Calibration::default(),
+            drift: Drift::default(),
             records: 0,
-            embedded: 0,
+            episodes: 0,
             latest_unix_nano: 0,
             warm_up_records: 0,
             judge: None,
             fitting: false,
-            evicted: 0,
+            suppressed: 0,
+            released: 0,
+            notes: Vec::new(),
         }
     }
 
-    /// A template was seen with `count` records, the latest at `time_unix_nano`. The embedding may be missing, and come
-    /// with a later call (of count 0, if need be).
+    /// Listens to this committee from now on; without one no text sounds like failure.
+    pub fn appoint(&mut self, committee: Committee) {
+        for template in self.templates.by_key.values_mut() {
+            if template.failing.is_none() {
+                template.failing = template.embedding.as_ref().map(|embedding| committee.hear(embedding));
+            }
+        }
+        self.committee = Some(committee);
+    }
+
+    /// A template was seen in `count` records, the latest at `time_unix_nano`; each record is judged by
+    /// [`Scorer::record`] afterwards. The embedding may be missing, and come with a later call (of count 0, if need be).
     pub fn observe(
         &mut self,
         key: TemplateKey,
@@ -221,57 +182,39 @@ impl Scorer {
         count: u64,
         time_unix_nano: u64,
     ) {
-        self.observations += 1;
         self.latest_unix_nano = self.latest_unix_nano.max(time_unix_nano);
-        let (now, record) = (self.observations, self.records);
-        self.records = self.records.saturating_add(count);
-        let template = self.templates.entry(key).or_insert_with(|| Template {
-            text: text(),
-            embedding: None,
-            lines: 0,
-            first_seen_unix_nano: time_unix_nano,
-            last_seen_unix_nano: time_unix_nano,
-            first_record: record,
-            touched: now,
-            verdict: None,
-        });
-        self.by_touch.remove(&(template.touched, key));
-        self.by_touch.insert((now, key));
-        template.touched = now;
-        template.lines = template.lines.saturating_add(count);
-        template.last_seen_unix_nano = template.last_seen_unix_nano.max(time_unix_nano);
-        if template.embedding.is_none() && embedding.is_some() {
-            template.embedding = embedding.cloned();
-            self.embedded += 1;
+        let template = self.templates.observe(key, text, count, time_unix_nano, self.records);
+        if template.embedding.is_none()
+            && let Some(embedding) = embedding
+        {
+            template.failing = self.committee.as_ref().map(|committee| committee.hear(embedding));
+            template.embedding = Some(embedding.clone());
+            self.templates.embedded += 1;
         }
-        self.forget_beyond_bound();
-    }
-
-    fn forget_beyond_bound(&mut self) {
-        while self.templates.len() > self.settings.max_templates {
-            let Some((_, key)) = self.by_touch.pop_first() else {
-                return;
-            };
-            if let Some(forgotten) = self.templates.remove(&key) {
-                self.evicted += 1;
-                self.embedded -= usize::from(forgotten.embedding.is_some());
+        for forgotten in self.templates.forget_beyond(self.settings.max_templates) {
+            let all = (forgotten, ServiceId(0))..=(forgotten, ServiceId(u32::MAX));
+            let series: Vec<_> = self.series.range(all).map(|(key, _)| *key).collect();
+            for key in series {
+                self.series.remove(&key);
             }
         }
     }
 
-    /// The template's score; `None` while warming up, for an unknown template, and without an embedding.
-    pub fn judge(&mut self, key: TemplateKey) -> Option<Score> {
-        let judge = self.judge.as_ref()?;
-        let template = self.templates.get_mut(&key)?;
-        let embedding = template.embedding.as_ref()?;
-        // What was said in warm-up is usual, also when its embedding came too late for the training.
-        let alpha = if template.first_record < self.warm_up_records {
-            0.0
-        } else {
-            self.settings.alpha()
-        };
-        let verdict = template.verdict.get_or_insert_with(|| verdict(judge, alpha, embedding));
-        Some(verdict.clone())
+    /// The service of this name, for [`Scorer::record`].
+    pub fn service(&mut self, name: &Arc<str>) -> ServiceId {
+        self.services.of(name)
+    }
+
+    /// Takes everything as not yet said, but keeps what was learned: a file is read again once the judge is ready.
+    pub fn rewind(&mut self) {
+        for template in self.templates.by_key.values_mut() {
+            template.lines = 0;
+        }
+        self.series.clear();
+        self.services = Services::default();
+        self.stream = Stream::default();
+        self.warm_up_records = 0;
+        self.records = 0;
     }
 
     /// How far learning has come.
@@ -284,7 +227,7 @@ impl Scorer {
             None => Phase::WarmingUp {
                 records_seen: self.records,
                 records_needed: self.look_at,
-                templates_seen: self.embedded,
+                templates_seen: self.templates.embedded,
                 templates_needed: self.settings.warm_up_templates,
             },
         }
@@ -300,64 +243,64 @@ impl Scorer {
 
     /// A training on whatever was seen; `None` when nothing was, or one is under way.
     pub fn force_fit(&mut self) -> Option<FitJob> {
-        if self.fitting || self.embedded == 0 {
+        if self.fitting || self.templates.embedded == 0 {
             return None;
         }
         Some(self.start_fit())
     }
 
-    /// A training has ended: templates are judged by it from now on. Verdicts that were given stay.
-    pub fn install(&mut self, fitted: Fitted) {
+    /// A training has ended: episodes are judged by it from now on. Verdicts that were given stay.
+    pub fn install(&mut self, mut fitted: Fitted) {
         self.fitting = false;
-        for template in self.templates.values_mut() {
-            // What was quarantined long enough is usual now, and judged anew.
-            if template.flagged() && outlived_quarantine(template) {
-                template.verdict = None;
-            }
-        }
         if self.judge.is_none() {
             self.warm_up_records = fitted.records;
+            self.calibration = self.calibrated(&fitted);
+        }
+        fitted.held_out.clear();
+        for known in &fitted.bank {
+            if let Some(template) = self.templates.by_key.get_mut(&known.key) {
+                template.flagged_unix_nano = None;
+            }
         }
         self.judge = Some(fitted);
     }
 
     /// Templates with embeddings, in order of their keys.
     pub fn embeddings(&self) -> impl Iterator<Item = (TemplateKey, &Embedding)> {
-        self.templates
-            .iter()
-            .filter_map(|(key, template)| Some((*key, template.embedding.as_ref()?)))
+        let templates = self.templates.by_key.iter();
+        templates.filter_map(|(key, template)| Some((*key, template.embedding.as_ref()?)))
     }
 
-    /// Templates remembered.
-    pub fn templates(&self) -> usize {
-        self.templates.len()
+    /// Counts for whoever watches.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            templates: self.templates.by_key.len() as u64,
+            evicted_templates: self.templates.evicted,
+            over_budget: self.suppressed - self.released,
+            released: self.released,
+        }
     }
 
-    /// Templates forgotten so far for want of room.
-    pub fn evicted(&self) -> u64 {
-        self.evicted
+    /// What is worth a line in the log since the last call.
+    pub fn drain_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     fn fit_is_due(&mut self) -> bool {
         match &self.judge {
             None => {
                 // Nine of ten: a few may fail or be too new; judging by what is half known would call the rest news.
-                let all_embedded = self.embedded * 10 >= self.templates.len() * 9;
-                if self.records < self.look_at || self.embedded < self.settings.warm_up_templates || !all_embedded {
-                    return false;
-                }
-                let patience = self.settings.warm_up_records.saturating_mul(UNSETTLED_FACTOR);
-                // Looking costs a walk over the templates: not again before a tenth more has been seen.
-                self.look_at = self.records + self.records / 10 + 1;
-                self.novelty() <= SETTLED_NOVELTY || self.records >= patience
+                let (embedded, all) = (self.templates.embedded, self.templates.by_key.len());
+                self.records >= self.look_at && embedded >= self.settings.warm_up_templates && embedded * 10 >= all * 9
             }
             // Counting the admitted walks over the templates too: only when some more records have come.
             Some(_) if self.records < self.look_at => false,
             Some(judge) => {
-                let (fitted_records, fitted_templates) = (judge.records, judge.templates);
+                let (fitted_records, fitted_templates) = (judge.records, judge.bank.len());
                 self.look_at = self.records + (self.records / 100).max(100);
-                let admitted = self.templates.values().filter(|template| self.admits(template)).count();
-                let grown = admitted.min(MAX_BANK) * 4 >= fitted_templates * 5 + 16;
+                let templates = self.templates.by_key.values();
+                let admitted = templates.filter(|template| self.admits(template)).count().min(MAX_BANK);
+                let grown = admitted * 4 >= fitted_templates * 5 + 16;
                 let doubled = self.records >= fitted_records.saturating_mul(2) && self.records >= fitted_records + 500;
                 grown || doubled
             }
@@ -366,20 +309,24 @@ impl Scorer {
 
     fn start_fit(&mut self) -> FitJob {
         self.fitting = true;
-        let mut admitted: Vec<&Template> = self
-            .templates
-            .values()
-            .filter(|template| self.admits(template))
+        let templates = self.templates.by_key.iter();
+        let mut bank: Vec<Known> = templates
+            .filter(|(_, template)| self.admits(template))
+            .filter_map(|(key, template)| {
+                Some(Known {
+                    key: *key,
+                    text: Arc::clone(&template.text),
+                    embedding: template.embedding.clone()?,
+                    lines: template.lines,
+                })
+            })
             .collect();
-        if admitted.len() > MAX_BANK {
+        if bank.len() > MAX_BANK {
             // Stable: equals keep the order of their keys.
-            admitted.sort_by_key(|template| std::cmp::Reverse(template.lines));
-            admitted.truncate(MAX_BANK);
+            bank.sort_by_key(|known| std::cmp::Reverse(known.lines));
+            bank.truncate(MAX_BANK);
+            bank.sort_by_key(|known| known.key);
         }
-        let bank = admitted
-            .into_iter()
-            .filter_map(|it| Some((it.embedding.clone()?, it.lines)))
-            .collect();
         FitJob {
             settings: self.settings.clone(),
             generation: self
@@ -387,7 +334,6 @@ impl Scorer {
                 .as_ref()
                 .map_or(1, |judge| judge.generation.saturating_add(1)),
             bank,
-            novelty: self.novelty(),
             records: self.records,
         }
     }
@@ -396,49 +342,10 @@ impl Scorer {
     fn admits(&self, template: &Template) -> bool {
         let known_for = self.latest_unix_nano.saturating_sub(template.first_seen_unix_nano);
         let warm_up = self.judge.is_none() || template.first_record < self.warm_up_records;
-        let admitted = if template.flagged() {
-            outlived_quarantine(template)
-        } else {
-            warm_up || known_for >= MATURE_NANO
+        let admitted = match template.flagged_unix_nano {
+            Some(since) => template.last_seen_unix_nano.saturating_sub(since) >= QUARANTINE_NANO,
+            None => warm_up || known_for >= MATURE_NANO,
         };
         template.embedding.is_some() && admitted
-    }
-
-    /// Share of the later half of all records whose template was new then and is not flagged; one is always added, so
-    /// that a stream without news still expects some.
-    fn novelty(&self) -> f64 {
-        let half = self.records / 2;
-        let recent = self.records - half;
-        let new = self
-            .templates
-            .values()
-            .filter(|template| template.first_record >= half && !template.flagged());
-        (new.count() as f64 + 1.0) / recent.max(1) as f64
-    }
-}
-
-/// Flagged, and still said long after it was first.
-fn outlived_quarantine(template: &Template) -> bool {
-    template
-        .last_seen_unix_nano
-        .saturating_sub(template.first_seen_unix_nano)
-        >= QUARANTINE_NANO
-}
-
-fn verdict(judge: &Fitted, alpha: f64, embedding: &Embedding) -> Score {
-    let error = f64::from(judge.autoencoder.relative_error(embedding));
-    let p_value = judge.calibration.p_value(error);
-    let anomalous = p_value < alpha;
-    let reason = anomalous.then(|| {
-        Arc::from(format!(
-            "unlike what is usual here: reconstruction error {error:.2}, usual up to {:.2}",
-            judge.threshold
-        ))
-    });
-    Score {
-        value: 1.0 - p_value,
-        error,
-        anomalous,
-        reason,
     }
 }

@@ -1,100 +1,34 @@
 //! What of the scorer survives a restart, as a protobuf message.
 //!
 //! What enters: a scorer. What leaves: its state, and back. Promises: a restored scorer judges to the bit as the saved
-//! one did; numbers that do not fit together are refused. A training under way is not kept: it starts again.
+//! one did; numbers that do not fit together are refused. A training under way is not kept: it starts again. The committee is not
+//! kept: it comes with the model.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+mod forget;
+mod messages;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Activation, Anomaly, Fitted, Scorer, Settings,
+    autoencoder::Autoencoder,
+    burst::Window,
+    calibration::Calibration,
+    company::Unrest,
+    detector::Detector,
+    drift::Drift,
+    episode::{Episode, Series},
+    fit::Known,
+    service::{Service, ServiceId, Stream},
+    templates::{Assessment, Template},
 };
-
-use super::{Fitted, Score, Scorer, Settings, Template, autoencoder::Autoencoder, calibration::Calibration};
 use crate::engine::{embed::Embedding, text::TemplateKey};
-
-/// The scorer's state.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ScorerState {
-    #[prost(message, repeated, tag = "1")]
-    templates: Vec<TemplateState>,
-    #[prost(uint64, tag = "2")]
-    observations: u64,
-    #[prost(uint64, tag = "3")]
-    records: u64,
-    #[prost(fixed64, tag = "4")]
-    latest_unix_nano: u64,
-    #[prost(uint64, tag = "5")]
-    look_at: u64,
-    #[prost(uint64, tag = "6")]
-    evicted: u64,
-    #[prost(message, optional, tag = "7")]
-    judge: Option<FittedState>,
-    #[prost(uint64, tag = "8")]
-    warm_up_records: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TemplateState {
-    #[prost(string, tag = "1")]
-    text: String,
-    /// Empty when missing.
-    #[prost(float, repeated, tag = "2")]
-    embedding: Vec<f32>,
-    #[prost(uint64, tag = "3")]
-    lines: u64,
-    #[prost(fixed64, tag = "4")]
-    first_seen_unix_nano: u64,
-    #[prost(fixed64, tag = "5")]
-    last_seen_unix_nano: u64,
-    #[prost(uint64, tag = "6")]
-    first_record: u64,
-    #[prost(uint64, tag = "7")]
-    touched: u64,
-    #[prost(message, optional, tag = "8")]
-    verdict: Option<ScoreState>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ScoreState {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(double, tag = "2")]
-    error: f64,
-    #[prost(bool, tag = "3")]
-    anomalous: bool,
-    #[prost(string, optional, tag = "4")]
-    reason: Option<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct FittedState {
-    #[prost(uint32, tag = "1")]
-    generation: u32,
-    #[prost(uint64, tag = "2")]
-    templates: u64,
-    #[prost(uint64, tag = "3")]
-    records: u64,
-    /// Whether the output is a sigmoid.
-    #[prost(bool, tag = "4")]
-    sigmoid: bool,
-    #[prost(float, repeated, tag = "5")]
-    mean: Vec<f32>,
-    #[prost(float, repeated, tag = "6")]
-    encode: Vec<f32>,
-    #[prost(float, repeated, tag = "7")]
-    encode_bias: Vec<f32>,
-    #[prost(float, repeated, tag = "8")]
-    decode: Vec<f32>,
-    #[prost(float, repeated, tag = "9")]
-    decode_bias: Vec<f32>,
-    #[prost(double, repeated, tag = "10")]
-    known_errors: Vec<f64>,
-    #[prost(double, repeated, tag = "11")]
-    known_lines: Vec<f64>,
-    #[prost(double, repeated, tag = "12")]
-    held_out_errors: Vec<f64>,
-    #[prost(double, tag = "13")]
-    novelty: f64,
-}
+pub use forget::Forgotten;
+pub use messages::ScorerState;
+use messages::{
+    AnomalyState, AssessmentState, CalibrationState, EpisodeState, FittedState, KnownState, SeriesState, ServiceState,
+    TemplateState,
+};
 
 /// A state that no scorer wrote, or one of another kind: start clean.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,14 +39,25 @@ impl Scorer {
     /// The state, for a snapshot.
     pub fn export(&self) -> ScorerState {
         ScorerState {
-            templates: self.templates.values().map(TemplateState::of).collect(),
-            observations: self.observations,
+            templates: self.templates.by_key.iter().map(TemplateState::of).collect(),
+            series: self.series.iter().map(SeriesState::of).collect(),
+            services: self.services.all.iter().map(ServiceState::of).collect(),
+            calibration: Some(CalibrationState::of(&self.calibration)),
+            judge: self.judge.as_ref().map(FittedState::of),
+            observations: self.templates.observations,
             records: self.records,
+            episodes: self.episodes,
             latest_unix_nano: self.latest_unix_nano,
             look_at: self.look_at,
+            evicted: self.templates.evicted,
             warm_up_records: self.warm_up_records,
-            evicted: self.evicted,
-            judge: self.judge.as_ref().map(FittedState::of),
+            suppressed: self.suppressed,
+            released: self.released,
+            drift_log_stake: self.drift.log_stake,
+            stream_records: self.stream.records,
+            stream_first_unix_nano: self.stream.first_unix_nano,
+            stream_news: self.stream.news,
+            stream_news_records: self.stream.news_records,
         }
     }
 
@@ -121,125 +66,299 @@ impl Scorer {
     /// # Errors
     /// The state is not one that [`Scorer::export`] gave.
     pub fn restore(settings: Settings, state: ScorerState) -> Result<Self, UnusableState> {
-        let mut templates = BTreeMap::new();
+        let mut scorer = Self::new(settings);
         let mut by_touch = BTreeSet::new();
         for template in state.templates {
-            let key = TemplateKey::of(&template.text);
+            let key = TemplateKey(template.key);
             by_touch.insert((template.touched, key));
-            templates.insert(key, template.restore()?);
+            let template = template.restore()?;
+            scorer.templates.embedded += usize::from(template.embedding.is_some());
+            scorer.templates.by_key.insert(key, template);
         }
-        if by_touch.len() != templates.len() {
+        if by_touch.len() != scorer.templates.by_key.len() {
             return Err(UnusableState("the list of templates"));
         }
-        let judge = match state.judge {
-            Some(judge) => Some(judge.restore(&settings)?),
-            None => None,
+        scorer.templates.by_touch = by_touch;
+        scorer.templates.observations = state.observations;
+        scorer.templates.evicted = state.evicted;
+        scorer.services.all = state.services.into_iter().map(ServiceState::restore).collect();
+        for series in state.series {
+            let place = (TemplateKey(series.template), ServiceId(series.service));
+            if series.service as usize >= scorer.services.all.len() {
+                return Err(UnusableState("the list of services"));
+            }
+            scorer.series.insert(place, series.restore()?);
+        }
+        scorer.calibration = state.calibration.map(CalibrationState::restore).unwrap_or_default();
+        scorer.judge = state.judge.map(FittedState::restore).transpose()?;
+        scorer.records = state.records;
+        scorer.episodes = state.episodes;
+        scorer.latest_unix_nano = state.latest_unix_nano;
+        scorer.look_at = state.look_at;
+        scorer.warm_up_records = state.warm_up_records;
+        scorer.suppressed = state.suppressed;
+        scorer.released = state.released;
+        scorer.drift = Drift {
+            log_stake: state.drift_log_stake,
         };
-        Ok(Self {
-            embedded: templates
-                .values()
-                .filter(|template| template.embedding.is_some())
-                .count(),
-            settings,
-            templates,
-            by_touch,
-            observations: state.observations,
-            records: state.records,
-            latest_unix_nano: state.latest_unix_nano,
-            look_at: state.look_at,
-            warm_up_records: state.warm_up_records,
-            judge,
-            fitting: false,
-            evicted: state.evicted,
-        })
+        scorer.stream = Stream {
+            records: state.stream_records,
+            first_unix_nano: state.stream_first_unix_nano,
+            news: state.stream_news,
+            news_records: state.stream_news_records,
+        };
+        Ok(scorer)
     }
 }
 
 impl TemplateState {
-    fn of(template: &Template) -> Self {
+    fn of((key, template): (&TemplateKey, &Template)) -> Self {
         Self {
+            key: key.0,
             text: template.text.to_string(),
             embedding: template
                 .embedding
                 .as_ref()
                 .map(|embedding| embedding.as_slice().to_vec())
                 .unwrap_or_default(),
+            failing: template.failing,
             lines: template.lines,
             first_seen_unix_nano: template.first_seen_unix_nano,
             last_seen_unix_nano: template.last_seen_unix_nano,
             first_record: template.first_record,
             touched: template.touched,
-            verdict: template.verdict.as_ref().map(|verdict| ScoreState {
-                value: verdict.value,
-                error: verdict.error,
-                anomalous: verdict.anomalous,
-                reason: verdict.reason.as_deref().map(str::to_owned),
-            }),
+            flagged_unix_nano: template.flagged_unix_nano,
+            assessment: Some(AssessmentState::of(template.assessment)),
+            unknown_share: template.embedding.as_ref().map_or(0.0, Embedding::unknown_share),
         }
     }
 
     fn restore(self) -> Result<Template, UnusableState> {
-        let embedding = match self.embedding.is_empty() {
-            true => None,
-            false => Some(Embedding::new(self.embedding).map_err(|_| UnusableState("an embedding"))?),
-        };
         Ok(Template {
             text: Arc::from(self.text),
-            embedding,
+            embedding: match self.embedding.is_empty() {
+                true => None,
+                false => Some(embedding(self.embedding, self.unknown_share)?),
+            },
+            failing: self.failing,
             lines: self.lines,
             first_seen_unix_nano: self.first_seen_unix_nano,
             last_seen_unix_nano: self.last_seen_unix_nano,
             first_record: self.first_record,
             touched: self.touched,
-            verdict: self.verdict.map(|verdict| Score {
-                value: verdict.value,
-                error: verdict.error,
-                anomalous: verdict.anomalous,
-                reason: verdict.reason.map(Arc::from),
-            }),
+            flagged_unix_nano: self.flagged_unix_nano,
+            assessment: self.assessment.map(AssessmentState::restore).unwrap_or_default(),
         })
+    }
+}
+
+fn embedding(values: Vec<f32>, unknown_share: f32) -> Result<Embedding, UnusableState> {
+    let embedding = Embedding::new(values).map_err(|_| UnusableState("an embedding"))?;
+    Ok(embedding.with_unknown_share(unknown_share))
+}
+
+impl AssessmentState {
+    fn of(assessment: Assessment) -> Self {
+        Self {
+            generation: assessment.generation,
+            error: assessment.error,
+            distance: assessment.distance,
+            nearest: assessment.nearest.map(|key| key.0),
+        }
+    }
+
+    fn restore(self) -> Assessment {
+        Assessment {
+            generation: self.generation,
+            error: self.error,
+            distance: self.distance,
+            nearest: self.nearest.map(TemplateKey),
+        }
+    }
+}
+
+impl SeriesState {
+    fn of(((template, service), series): (&(TemplateKey, ServiceId), &Series)) -> Self {
+        Self {
+            template: template.0,
+            service: service.0,
+            known: series.known,
+            decayed_at: series.decayed_at,
+            last_seen_unix_nano: series.last_seen_unix_nano,
+            window_latest: series.window.latest,
+            window_counts: series.window.counts.to_vec(),
+            window_before: series.window.before,
+            episode: Some(EpisodeState::of(&series.episode)),
+        }
+    }
+
+    fn restore(self) -> Result<Series, UnusableState> {
+        Ok(Series {
+            known: self.known,
+            decayed_at: self.decayed_at,
+            last_seen_unix_nano: self.last_seen_unix_nano,
+            window: Window {
+                latest: self.window_latest,
+                counts: self.window_counts.try_into().map_err(|_| UnusableState("a window"))?,
+                before: self.window_before,
+            },
+            episode: self.episode.unwrap_or_default().restore()?,
+        })
+    }
+}
+
+impl EpisodeState {
+    fn of(episode: &Episode) -> Self {
+        Self {
+            number: episode.number,
+            started_unix_nano: episode.started_unix_nano,
+            judged: episode.judged,
+            known: episode.known,
+            quiet_nano: episode.quiet_nano,
+            assessment: Some(AssessmentState::of(episode.assessment)),
+            anomaly: episode.anomaly.as_deref().map(|anomaly| AnomalyState {
+                score: anomaly.score,
+                p_value: anomaly.p_value,
+                detector: anomaly.detector.name().to_owned(),
+                reason: anomaly.reason.to_string(),
+            }),
+            suppressed: episode.suppressed,
+        }
+    }
+
+    fn restore(self) -> Result<Episode, UnusableState> {
+        let anomaly = match self.anomaly {
+            None => None,
+            Some(anomaly) => {
+                let named = Detector::ALL
+                    .into_iter()
+                    .find(|detector| detector.name() == anomaly.detector);
+                Some(Arc::new(Anomaly {
+                    score: anomaly.score,
+                    p_value: anomaly.p_value,
+                    detector: named.ok_or(UnusableState("a detector's name"))?,
+                    reason: Arc::from(anomaly.reason),
+                    episode: self.number,
+                }))
+            }
+        };
+        Ok(Episode {
+            number: self.number,
+            started_unix_nano: self.started_unix_nano,
+            judged: self.judged,
+            known: self.known,
+            quiet_nano: self.quiet_nano,
+            assessment: self.assessment.map(AssessmentState::restore).unwrap_or_default(),
+            anomaly,
+            suppressed: self.suppressed,
+        })
+    }
+}
+
+impl ServiceState {
+    fn of(service: &Service) -> Self {
+        Self {
+            name: service.name.to_string(),
+            records: service.records,
+            unrest: service.unrest.level,
+            unrest_unix_nano: service.unrest.at_unix_nano,
+            calibration: Some(CalibrationState::of(&service.calibration)),
+            openings: service.openings.iter().copied().collect(),
+            plain_openings: service.plain_openings.iter().copied().collect(),
+            noted_unix_nano: service.noted_unix_nano,
+        }
+    }
+
+    fn restore(self) -> Service {
+        Service {
+            name: Arc::from(self.name),
+            records: self.records,
+            unrest: Unrest {
+                level: self.unrest,
+                at_unix_nano: self.unrest_unix_nano,
+            },
+            calibration: self.calibration.map(CalibrationState::restore).unwrap_or_default(),
+            openings: self.openings.into(),
+            plain_openings: self.plain_openings.into(),
+            noted_unix_nano: self.noted_unix_nano,
+        }
+    }
+}
+
+impl CalibrationState {
+    fn of(calibration: &Calibration) -> Self {
+        Self {
+            units: calibration.units.iter().copied().collect(),
+            unit_count: calibration.unit_count,
+            record_count: calibration.record_count,
+            usual: calibration.usual,
+            usual_alpha: calibration.usual_alpha,
+            looked_up_at: calibration.looked_up_at,
+        }
+    }
+
+    fn restore(self) -> Calibration {
+        Calibration {
+            units: self.units.into(),
+            unit_count: self.unit_count,
+            record_count: self.record_count,
+            usual: self.usual,
+            usual_alpha: self.usual_alpha,
+            looked_up_at: self.looked_up_at,
+        }
     }
 }
 
 impl FittedState {
     fn of(fitted: &Fitted) -> Self {
         let [mean, encode, encode_bias, decode, decode_bias] = fitted.autoencoder.parts().map(Vec::clone);
-        let (known, held_out, novelty) = fitted.calibration.parts();
         Self {
             generation: fitted.generation,
-            templates: fitted.templates as u64,
             records: fitted.records,
-            sigmoid: fitted.autoencoder.activation() == super::Activation::Sigmoid,
+            sigmoid: fitted.autoencoder.activation() == Activation::Sigmoid,
             mean,
             encode,
             encode_bias,
             decode,
             decode_bias,
-            known_errors: known.iter().map(|(error, _)| *error).collect(),
-            known_lines: known.iter().map(|(_, lines)| *lines).collect(),
-            held_out_errors: held_out.to_vec(),
-            novelty,
+            bank: fitted
+                .bank
+                .iter()
+                .map(|known| KnownState {
+                    key: known.key.0,
+                    text: known.text.to_string(),
+                    embedding: known.embedding.as_slice().to_vec(),
+                    lines: known.lines,
+                    unknown_share: known.embedding.unknown_share(),
+                })
+                .collect(),
         }
     }
 
-    fn restore(self, settings: &Settings) -> Result<Fitted, UnusableState> {
+    fn restore(self) -> Result<Fitted, UnusableState> {
         let activation = if self.sigmoid {
-            super::Activation::Sigmoid
+            Activation::Sigmoid
         } else {
-            super::Activation::Linear
+            Activation::Linear
         };
         let parts = [self.mean, self.encode, self.encode_bias, self.decode, self.decode_bias];
-        let autoencoder = Autoencoder::of_parts(activation, parts).ok_or(UnusableState("the network"))?;
-        let known = self.known_errors.into_iter().zip(self.known_lines).collect();
-        // The percentile of today's settings, not of the day the state was saved.
-        let alpha = settings.alpha();
-        let calibration = Calibration::new(known, self.held_out_errors, self.novelty, alpha);
+        let bank: Result<Vec<Known>, UnusableState> = self
+            .bank
+            .into_iter()
+            .map(|known| {
+                Ok(Known {
+                    key: TemplateKey(known.key),
+                    text: Arc::from(known.text),
+                    embedding: embedding(known.embedding, known.unknown_share)?,
+                    lines: known.lines,
+                })
+            })
+            .collect();
         Ok(Fitted {
-            threshold: calibration.threshold(alpha),
-            autoencoder,
-            calibration,
+            autoencoder: Autoencoder::of_parts(activation, parts).ok_or(UnusableState("the network"))?,
+            bank: bank?,
+            held_out: Vec::new(),
             generation: self.generation,
-            templates: self.templates as usize,
             records: self.records,
         })
     }

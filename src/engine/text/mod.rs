@@ -1,7 +1,8 @@
 //! Room 2: the canonical text of a record and its template, the key under which everything learned about it is kept.
 //!
 //! Enters: a [`Record`] of room 1. Leaves: [`Text`]: what the record says as one bounded text, that text masked
-//! (numbers, addresses, ids and times replaced by placeholders), and the template's key.
+//! (numbers, addresses, ids, times and secrets replaced by placeholders, the user's own rules first), and the template's
+//! key; and whether the user wants the record judged at all ([`Matching`]).
 //!
 //! Promises: a function of the record and the [`Settings`] alone, total on whatever senders send (any UTF-8 or none, any
 //! nesting), bounded, no allocation once its buffers have grown. Severity, service and time are not part of the text.
@@ -9,56 +10,22 @@
 
 mod canonical;
 mod escapes;
+mod fields;
+mod logfmt;
 mod mask;
+mod prefix;
+mod rules;
+mod settings;
+mod trace;
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::view::Record;
+use super::view::{Record, Resource};
 pub use mask::{MAX_TEMPLATE_BYTES, mask};
-
-/// What of a record is its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Replace what varies (numbers, ids, addresses, times) by placeholders. Off: the template is the text as it stands.
-    pub masking: bool,
-    /// Fields of a map body, or of a string body that is a JSON object, that hold the message: the first one that is
-    /// there and not empty. Case is ignored. Without any of them the text is the whole body as JSON with sorted keys.
-    pub body_fields: Vec<String>,
-    /// Longest text in bytes; what is longer is cut at a character.
-    pub max_text_bytes: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let fields = ["message", "msg", "body", "log", "MESSAGE", "event"];
-        Settings {
-            masking: true,
-            body_fields: fields.map(String::from).to_vec(),
-            max_text_bytes: 2048,
-        }
-    }
-}
-
-impl Settings {
-    /// Refuses values that make no sense.
-    ///
-    /// # Errors
-    /// A sentence that names the key, what is wrong, and what to write instead.
-    pub fn validate(&self) -> Result<(), String> {
-        if !(64..=65_536).contains(&self.max_text_bytes) {
-            let given = self.max_text_bytes;
-            return Err(format!(
-                "max_text_bytes is {given}; write a number of bytes from 64 to 65536 (2048 is usual)"
-            ));
-        }
-        if self.body_fields.iter().any(String::is_empty) {
-            return Err("body_fields holds an empty name; remove it".to_owned());
-        }
-        Ok(())
-    }
-}
+pub use rules::{Glob, MaskingRule, Matcher, Pattern, Placeholder};
+pub use settings::{ServiceSettings, Settings};
 
 /// Identifies a template: the xxh3-64 hash of its text. Stable across runs and machines.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,27 +66,36 @@ pub struct Text<'r> {
 
 /// Reads the text of one record after another into its own buffers. One per thread.
 #[derive(Clone, Debug)]
-pub struct Reader {
-    settings: Settings,
+pub struct Reader<'s> {
+    settings: &'s Settings,
     canonical: String,
     template: String,
 }
 
-impl Reader {
+impl<'s> Reader<'s> {
     /// A reader with empty buffers.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &'s Settings) -> Self {
         Reader {
-            settings: settings.clone(),
+            settings,
             canonical: String::new(),
             template: String::new(),
         }
     }
 
+    /// Reads by these settings from now on.
+    pub fn follow(&mut self, settings: &'s Settings) {
+        self.settings = settings;
+    }
+
     /// The text of this record, until the next one is read.
     pub fn read(&mut self, record: &Record<'_>) -> Text<'_> {
-        let odd = canonical::write(record, &self.settings, &mut self.canonical);
-        let template = if self.settings.masking {
-            mask(&self.canonical, &mut self.template);
+        let odd = canonical::write(record, self.settings, &mut self.canonical);
+        let ruled = rules::masked(&self.settings.masking_rules, &self.canonical);
+        let template: &str = if self.settings.masking {
+            mask(&ruled, &mut self.template);
+            &self.template
+        } else if let Cow::Owned(ruled) = ruled {
+            self.template = ruled;
             &self.template
         } else {
             &self.canonical
@@ -130,5 +106,32 @@ impl Reader {
             key: TemplateKey::of(template),
             odd,
         }
+    }
+}
+
+/// Which of a list of matchers meet the records of one resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Matching<'s> {
+    matchers: &'s [Matcher],
+    /// A matcher meets the resource itself, and so all its records.
+    all: bool,
+}
+
+impl<'s> Matching<'s> {
+    /// What the matchers say of this resource.
+    pub fn new(matchers: &'s [Matcher], resource: Option<&Resource<'_>>) -> Self {
+        let all = resource.is_some_and(|resource| matchers.iter().any(|matcher| matcher.meets_resource(resource)));
+        Matching { matchers, all }
+    }
+
+    /// Is the record met, whatever it says?
+    pub fn meets(&self, record: &Record<'_>) -> bool {
+        self.all || self.matchers.iter().any(|matcher| matcher.meets_attribute(record))
+    }
+
+    /// Is the record met by what it says?
+    pub fn meets_text(&self, record: &Record<'_>, text: &Text<'_>) -> bool {
+        let mut matchers = self.matchers.iter();
+        matchers.any(|matcher| matcher.meets_text(record, text.canonical))
     }
 }

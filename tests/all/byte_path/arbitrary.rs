@@ -117,7 +117,7 @@ pub fn annotations() -> impl Strategy<Value = Vec<Annotation>> {
         proptest::option::weighted(0.8, any::<bool>()),
         text(),
         proptest::option::weighted(0.2, select(vec!["warming_up", "degraded"])),
-        proptest::option::weighted(0.3, 0.0..1.0),
+        proptest::option::weighted(0.3, (0.0..1.0, 0.0..1.0)),
         (text(), text(), text()),
     )
         .prop_map(
@@ -125,7 +125,8 @@ pub fn annotations() -> impl Strategy<Value = Vec<Annotation>> {
                 is_anomaly,
                 incident_id: incident_id.map(Into::into),
                 verdict,
-                score,
+                score: score.map(|(score, _)| score),
+                p_value: score.map(|(_, p_value)| p_value),
                 reason: reason.map(Into::into),
                 template: template.map(Into::into),
                 model_version: model_version.map(Into::into),
@@ -239,13 +240,14 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Our names, in the order in which they are written.
-pub fn names(settings: &Settings) -> [String; 7] {
+pub fn names(settings: &Settings) -> [String; 8] {
     let s = settings.clone();
     [
         s.is_anomaly,
         s.incident_id,
         s.verdict,
         s.score,
+        s.p_value,
         s.reason,
         s.template,
         s.model_version,

@@ -73,7 +73,7 @@ fn zone(bytes: &[u8], position: usize) -> usize {
 }
 
 /// A date, a time of day or both, starting with a digit.
-pub(super) fn numeric_time(bytes: &[u8], start: usize) -> Option<usize> {
+pub(in crate::engine::text) fn numeric_time(bytes: &[u8], start: usize) -> Option<usize> {
     if year(bytes, start) {
         let separator = at(bytes, start + 4);
         let dated = matches!(separator, b'-' | b'/' | b'.')
@@ -148,7 +148,7 @@ pub(super) fn dated_from(bytes: &[u8], start: usize, earliest: usize) -> usize {
 }
 
 /// A date whose day of the month is at `day`: `Sep 28 10:00:00`, `Fri Jul  1 10:00:00 PDT 2005`; its start and end.
-pub(super) fn worded_time(bytes: &[u8], day: usize, earliest: usize) -> Option<(usize, usize)> {
+pub(in crate::engine::text) fn worded_time(bytes: &[u8], day: usize, earliest: usize) -> Option<(usize, usize)> {
     let blank = match bytes.get(..day) {
         Some([.., b' ', b' ']) => 2,
         Some([.., b' ']) => 1,

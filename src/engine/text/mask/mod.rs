@@ -2,7 +2,8 @@
 //!
 //! Enters: any text. Leaves: the text with whitespace folded, terminal colours gone, and values replaced by
 //! placeholders: `<n>` numbers (with their units), `<hex>`, `<uuid>`, `<ip>` (with port), `<mac>`, `<ts>` dates and times,
-//! `<email>`, `<id>` opaque tokens, `<s>` query-string values and SQL string literals, `<agent>` browser names.
+//! `<email>`, `<secret>` passwords and tokens, `<id>` other opaque tokens, `<s>` query-string values, SQL string literals and
+//! values in JSON, `<agent>` browser names. Of a list of equal values or groups one stays.
 //!
 //! Promises: total and panic-free on any text; `mask(mask(x)) == mask(x)`; at most [`MAX_TEMPLATE_BYTES`] long; one pass
 //! with bounded look-ahead. Every decision is a function of what was written so far and of the text ahead, and a
@@ -15,12 +16,17 @@
 mod addresses;
 mod contexts;
 mod dates;
+mod groups;
+mod json;
+mod secrets;
 mod shapes;
 mod values;
 
+use memchr::memchr;
+
 use super::escapes::{ESCAPE, without_escapes};
 use addresses::{mac, uuid};
-use dates::worded_time;
+pub(super) use dates::{numeric_time, worded_time};
 pub(super) use shapes::{at, run_within};
 use shapes::{before, is_compound, run};
 
@@ -33,7 +39,7 @@ const MAX_TOKEN_BYTES: usize = 512;
 /// Writes the template of `text` to `out`, which is cleared first.
 pub fn mask(text: &str, out: &mut String) {
     out.clear();
-    if text.as_bytes().contains(&ESCAPE) {
+    if memchr(ESCAPE, text.as_bytes()).is_some() {
         return mask(&without_escapes(text), out);
     }
     let bytes = text.as_bytes();
@@ -48,7 +54,11 @@ pub fn mask(text: &str, out: &mut String) {
         sql: false,
         full: false,
         sql_read: 0,
+        blobs: 0,
+        crowded: 0,
+        assignment: 0,
     };
+    masker.next_assignment();
     while !masker.full && masker.position < bytes.len() {
         masker.step();
     }
@@ -58,6 +68,7 @@ pub fn mask(text: &str, out: &mut String) {
         // Cut behind a whole word: half of one could be read as something else.
         out.truncate(out.rfind(' ').unwrap_or(out.len()));
     }
+    groups::collapse(out, true);
     out.truncate(out.trim_end_matches(' ').len());
 }
 
@@ -77,6 +88,12 @@ struct Masker<'t, 'o> {
     /// An SQL verb was written before `sql_read`: quoted strings are literals.
     sql: bool,
     sql_read: usize,
+    /// What is joined by slashes up to here was looked at already.
+    blobs: usize,
+    /// Groups in a row were searched for; again when `out` is longer.
+    crowded: usize,
+    /// The next `=` that announces a secret, or the end of the text.
+    assignment: usize,
     /// `out` has no room for more.
     full: bool,
 }
@@ -87,42 +104,55 @@ const PLAIN: [bool; 256] = {
     let mut plain = [true; 256];
     let mut byte = 0;
     while byte < 256 {
-        let looked_at =
-            matches!(byte as u8, 0..=b' ' | 0x7f | b'0'..=b'9' | b'-' | b'+' | b':' | b'@' | b'?' | b'\'' | b'"');
-        plain[byte] = !looked_at;
+        let sign = matches!(byte as u8, b'-' | b'+' | b':' | b'@' | b'?' | b'\'' | b'"');
+        plain[byte] = !(sign || matches!(byte as u8, 0..=b' ' | 0x7f | b'0'..=b'9'));
         byte += 1;
     }
     plain
 };
 
+/// Words of this length may be keys without a digit.
+const LONG_WORD_BYTES: usize = 20;
+
 impl Masker<'_, '_> {
     /// Passes over plain text up to a byte worth a look, and looks; always moves on.
     fn step(&mut self) {
         let bytes = self.bytes;
-        let rest = bytes.get(self.position..).unwrap_or_default();
-        let mut start = self.position + rest.len();
-        let mut byte = 0;
-        for (index, candidate) in rest.iter().enumerate() {
-            if PLAIN.get(usize::from(*candidate)).copied().unwrap_or(false) {
-                continue;
-            }
-            let position = self.position + index;
-            // A single space between words is plain, too.
-            if *candidate != b' ' || at(bytes, position + 1) <= b' ' || position == self.copied {
-                (start, byte) = (position, *candidate);
-                break;
-            }
+        if self.assignment < self.position {
+            self.next_assignment();
         }
-        if start == bytes.len() {
-            self.position = start;
-            return;
+        let plain = bytes.get(..self.assignment).unwrap_or(bytes);
+        let (mut start, mut word) = (self.position, self.position);
+        let byte = loop {
+            start = run(plain, start, |byte| {
+                PLAIN.get(usize::from(byte)).copied().unwrap_or(true)
+            });
+            let byte = at(bytes, start);
+            // A single space between words is plain, too.
+            let single = byte == b' ' && at(bytes, start + 1) > b' ' && start != self.copied;
+            if !single || start - word >= LONG_WORD_BYTES || secrets::announces(bytes, start) {
+                break byte;
+            }
+            start += 1;
+            word = start;
+        };
+        if start - word >= LONG_WORD_BYTES
+            && let Some((from, after)) = secrets::capital_key(bytes, word, start)
+        {
+            return self.replace("<secret>", from, after);
         }
         self.position = start;
+        if start == bytes.len() {
+            return;
+        }
         match byte {
             b'0'..=b'9' => self.digit(),
+            0..=b' ' | 0x7f if secrets::announces(bytes, start) && self.credential() => {}
             0..=b' ' | 0x7f => self.space(),
+            b'=' | b':' if self.announced_secret() => {}
             b'-' | b'+' => self.sign(byte),
             b':' if at(bytes, start + 1) == b':' => self.double_colon(),
+            b':' if self.user_info() => {}
             b':' => {
                 self.position += 1;
                 self.lettered_mac(b':');
@@ -134,6 +164,7 @@ impl Masker<'_, '_> {
                 self.position += 1;
                 self.emit("<agent>", run(bytes, start + 9, |byte| byte != b'"'));
             }
+            b'"' => self.json_string(),
             _ => self.position += 1,
         }
     }
@@ -143,8 +174,8 @@ impl Masker<'_, '_> {
         if self.copied == self.position {
             return;
         }
-        let room = MAX_TEMPLATE_BYTES.saturating_sub(self.out.len());
         let mut piece = self.text.get(self.copied..self.position).unwrap_or_default();
+        let room = self.room(piece.len());
         if piece.len() > room {
             self.full = true;
             piece = piece.get(..piece.floor_char_boundary(room)).unwrap_or_default();
@@ -154,6 +185,25 @@ impl Masker<'_, '_> {
             self.local = self.out.len() - (piece.len() - last - 1);
         }
         self.copied = self.position;
+    }
+
+    /// How much `out` has room for; when that is less than is wanted, groups in a row make way.
+    #[inline]
+    fn room(&mut self, wanted: usize) -> usize {
+        if self.out.len() + wanted > MAX_TEMPLATE_BYTES && self.crowded < self.out.len() {
+            self.make_room();
+        }
+        MAX_TEMPLATE_BYTES.saturating_sub(self.out.len())
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        let length = self.out.len();
+        groups::collapse(self.out, false);
+        self.local = self.local.saturating_sub(length - self.out.len());
+        self.sql_read = self.sql_read.min(self.out.len());
+        // Again when half of it has come anew, so that the search stays linear.
+        self.crowded = self.out.len() + MAX_TEMPLATE_BYTES / 2;
     }
 
     /// Leaves out the text up to `end`; everything before it must be in `out`.
@@ -169,6 +219,7 @@ impl Masker<'_, '_> {
         let head: &[u8] = match self.out.as_bytes() {
             [head @ .., b'\'', b',', b' ', b'u', b'\''] => head,
             [head @ .., b'\'', b',', b' ', b'\''] | [head @ .., b'\'', b',', b'\''] => head,
+            [head @ .., b'\\', b'"', b',', b' ', b'\\', b'"'] | [head @ .., b'\\', b'"', b',', b'\\', b'"'] => head,
             [head @ .., b'"', b',', b' ', b'"'] | [head @ .., b'"', b',', b'"'] => head,
             [head @ .., b',', b' '] | [head @ .., b',' | b' '] => head,
             _ => &[],
@@ -185,7 +236,7 @@ impl Masker<'_, '_> {
             self.local = self.local.min(kept);
             return;
         }
-        if self.out.len() + placeholder.len() > MAX_TEMPLATE_BYTES {
+        if placeholder.len() > self.room(placeholder.len()) {
             self.full = true;
         } else {
             self.out.push_str(placeholder);
@@ -209,7 +260,7 @@ impl Masker<'_, '_> {
         self.flush();
         self.skip_to(end);
         if !self.out.is_empty() && !self.out.ends_with(' ') {
-            self.full |= self.out.len() >= MAX_TEMPLATE_BYTES;
+            self.full |= self.room(1) == 0;
             if !self.full {
                 self.out.push(' ');
             }
@@ -221,7 +272,15 @@ impl Masker<'_, '_> {
     fn sign(&mut self, byte: u8) {
         let start = self.position;
         let bytes = self.bytes;
-        if at(bytes, start + 1).is_ascii_digit() && !before(bytes, start).is_ascii_alphanumeric() {
+        if byte == b'-' && self.key_block() {
+            return;
+        }
+        let previous = before(bytes, start);
+        if at(bytes, start + 1).is_ascii_digit() && !previous.is_ascii_alphanumeric() {
+            // Behind another separator it may be part of a long token.
+            if values::behind_token(bytes, start) && self.opaque_compound(start + 1) {
+                return;
+            }
             self.flush();
             self.skip_to(start + 1);
             return self.digit();
@@ -360,7 +419,7 @@ mod tests {
             ),
             (
                 "TOKEN: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ9.ZjiAeIfS-8_x USER",
-                "TOKEN: <id> USER",
+                "TOKEN: <secret> USER",
             ),
             ("key 9xQ2mVb7TpL4sKd8Zr1N ok", "key <id> ok"),
             ("ulid 01ARZ3NDEKTSV4RRFFQ69G5FAV", "ulid <id>"),
@@ -421,6 +480,132 @@ mod tests {
         }
     }
 
+    /// What a word, an issuer's mark or its place gives away as a secret goes; prose about secrets stays.
+    #[test]
+    fn secrets_go() {
+        let rows = [
+            ("login password=hunter2 user=ann", "login password=<secret> user=ann"),
+            ("DB_PASSWORD = \"a b\\\"c\"; next", "DB_PASSWORD = \"<secret>\"; next"),
+            ("{\"apiKey\":\"abc\",\"n\":1}", "{\"apiKey\":\"<secret>\",\"n\":<n>}"),
+            ("{\\\"pwd\\\": \\\"abc\\\"}", "{\\\"pwd\\\": \\\"<secret>\\\"}"),
+            (
+                "{'passwd': 'abc', 'secret'=>'x y'}",
+                "{'passwd': '<secret>', 'secret'=>'<secret>'}",
+            ),
+            (
+                "--client-token=a,b:c/d, then (secret: x1)",
+                "--client-token=<secret>, then (secret: <secret>)",
+            ),
+            ("Server=db;Pwd=a!b;Timeout=5", "Server=db;Pwd=<secret>;Timeout=<n>"),
+            (
+                "Authorization: Bearer abc.def-ghi~x/y=",
+                "Authorization: Bearer <secret>",
+            ),
+            ("authorization=Basic dXNlcjpwYXNz,", "authorization=Basic <secret>,"),
+            ("\"Authorization\": \"Bearer abc\"", "\"Authorization\": \"<secret>\""),
+            ("got bearer aBcD, expected none", "got bearer <secret>, expected none"),
+            ("Cookie: SESSION=abc", "Cookie: <secret>"),
+            ("postgres://app:pa55/w#@db:5432/shop", "postgres://<secret>@db:<n>/shop"),
+            ("http://db:5432/jane@shop", "http://db:<n>/jane@shop"),
+            (
+                "postgres://app:pa55@w@db.example:5432/shop",
+                "postgres://<secret>@db.example:<n>/shop",
+            ),
+            (
+                "aws AKIAIOSFODNNABCDEFGH and AKIA2OSFODNN7EXAMPLE.",
+                "aws <secret> and <secret>.",
+            ),
+            ("use ghp_abcdefghijKLMNOPQRSTuvwxyz1bcdefghij now", "use <secret> now"),
+            ("key sk-proj-abcDEF123456_7890abcdefghij ok", "key <secret> ok"),
+            ("(eyJhbGciOiJIUzI1.eyJzdWIiOiJ.ZjiAeIfS-x_y)", "(<secret>)"),
+            (
+                "-----BEGIN PRIVATE KEY-----\nMIIEvA\nabcd\n-----END PRIVATE KEY----- read",
+                "<secret> read",
+            ),
+            ("-----BEGIN PRIVATE KEY-----\nMIIEvA and what was cut", "<secret>"),
+            ("blob abc/QUJDRE2+Zh7Gw8Xy/aB1cD2eF3gH4i== end", "blob <id> end"),
+            ("card 4111 1111 1111 1111, 4111-1111-1111-1111", "card <n>-<n>-<n>-<n>"),
+            (
+                "IBAN DE89 3704 0044 0532 0130 00 and GB29NWBK60161331926819",
+                "IBAN DE<n> <n> and GB<n>NWBK<n>",
+            ),
+            // prose, and what is no secret
+            (
+                "Failed password for root, token expired",
+                "Failed password for root, token expired",
+            ),
+            (
+                "unexpected token: end, Authorization: denied",
+                "unexpected token: end, Authorization: denied",
+            ),
+            (
+                "token=null secret: <n> token == true",
+                "token=null secret: <n> token == true",
+            ),
+            (
+                "PWD=/root ; bearer token expired, bypass=on",
+                "PWD=<secret> ; bearer token expired, bypass=on",
+            ),
+            (
+                "Adding #3 tokens, npm_config_cache_folder",
+                "Adding #<n> tokens, npm_config_cache_folder",
+            ),
+            (
+                "git clone ssh://git@host/x http://h/a:b@c",
+                "git clone ssh://git@host/x http://h/a:b@c",
+            ),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(masked(text), expected, "from {text:?}");
+            assert_eq!(masked(expected), expected);
+        }
+    }
+
+    /// What users type and name does not make a template of every record; what failed still does.
+    #[test]
+    fn json_and_rows_are_bounded() {
+        let rows = [
+            (
+                r#"got {"user":"ann","path": "/a b","n":5}"#,
+                r#"got {"user":"<s>","path": "<s>","n":<n>}"#,
+            ),
+            (
+                r#"{"error":"disk full","status":"down","errorCode":"E7"}"#,
+                r#"{"error":"disk full","status":"down","errorCode":"E<n>"}"#,
+            ),
+            (
+                r#"{\"user\":\"a\\\"b\",\"x\":[\"p\",\"q\"]}"#,
+                r#"{\"user\":\"<s>\",\"x\":[\"<s>\"]}"#,
+            ),
+            (r#"{"tags":["a","b", "c"],"k":"v"}"#, r#"{"tags":["<s>"],"k":"<s>"}"#),
+            (r#"{"a":"","b":"cut"#, r#"{"a":"","b":"<s>"#),
+            (r#"[{"id":1},{"id":2,"x":null},{"id":3}]"#, r#"[{"id":<n>}]"#),
+            (
+                r#"{"items":[{"id":1,"t":[1,2]},{"id":2,"t":[3]}]}"#,
+                r#"{"items":[{"id":<n>,"t":[<n>]}]}"#,
+            ),
+            (
+                "INSERT INTO t VALUES (1, 'a'), (2, NULL),(3, 'c') x",
+                "INSERT INTO t VALUES (<n>, '<s>') x",
+            ),
+            ("insert values (1,2), (3,4)", "insert values (<n>)"),
+            (
+                "SELECT x WHERE id IN ('a', 'b','c') AND n IN (1, 2,3)",
+                "SELECT x WHERE id IN ('<s>') AND n IN (<n>)",
+            ),
+            ("at (3, 4), (5, 6), (x), [y], (x)", "at (<n>), (x), [y], (x)"),
+            (r#"said "yes": "no" 'a'"#, r#"said "yes": "<s>" 'a'"#),
+            (
+                r#"request: "GET /x", host: "shop""#,
+                r#"request: "GET /x", host: "shop""#,
+            ),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(masked(text), expected, "from {text:?}");
+            assert_eq!(masked(expected), expected);
+        }
+    }
+
     /// However long the text: the template is bounded, ends at a word, and costs no more than one pass.
     #[test]
     fn output_is_bounded() {
@@ -430,6 +615,14 @@ mod tests {
             "a1-".repeat(50_000),
             "'".repeat(50_000),
             "SELECT '".repeat(9_000),
+            "password=".repeat(9_000),
+            "a-".repeat(50_000),
+            "({[".repeat(20_000),
+            "(1),".repeat(20_000),
+            "\":\"".repeat(20_000),
+            "://a:".repeat(20_000),
+            "-----BEGIN ".repeat(9_000),
+            format!("{}=", " ".repeat(100_000)),
         ] {
             let out = masked(&text);
             assert!(out.len() <= MAX_TEMPLATE_BYTES);
@@ -497,6 +690,33 @@ mod tests {
             "u'",
             "tap",
             "?a=b&a=c",
+            "password",
+            "token",
+            "=",
+            "\":\"",
+            "\": \"",
+            "\\\"",
+            "\\",
+            "\",\"",
+            "[",
+            "]",
+            ")",
+            "{",
+            "}",
+            "),(",
+            "}, {",
+            "Bearer ",
+            "Authorization",
+            "://",
+            "ghp_",
+            "sk-",
+            "AKIA",
+            "error",
+            "<secret>",
+            "<s>",
+            "-----BEGIN ",
+            "-----END ",
+            ";",
         ]);
         prop_oneof![
             4 => literal.prop_map(String::from),
@@ -506,6 +726,68 @@ mod tests {
             1 => "[a-zA-Z0-9_-]{12,40}",
             1 => any::<char>().prop_map(String::from),
         ]
+    }
+
+    /// A secret of any kind where secrets stand in logs.
+    fn secret_in_a_sentence() -> impl Strategy<Value = (String, String)> {
+        let announced = prop::sample::select(vec![
+            "login with password=@ failed",
+            "login with password: @",
+            "{\"user\":\"ann\",\"password\":\"@\"}",
+            "retry (api_key=@, n=3)",
+            "retry {'api-key': '@'}",
+            "X-Api-Key: @ refused",
+            "access_token=@&x=y",
+            "client_secret = \"@\"",
+            "Authorization: Bearer @",
+            "authorization: Basic @ refused",
+            "\"Authorization\":\"Bearer @\"",
+            "GET /a?token=@ HTTP/1.1",
+            "connect to amqp://guest:@@broker.example:5672/",
+            "token=@",
+        ]);
+        let anywhere = prop::sample::select(vec![
+            "@",
+            "sent @.",
+            "user <@> there",
+            "see \"@\" for 5 ms",
+            "a=@, b",
+            "[@]",
+            "id @ of @",
+        ]);
+        let marked = prop_oneof![
+            "AKIA[A-Z2-7]{16}",
+            "gh[pousr]_[A-Za-z0-9]{17}A7[A-Za-z0-9]{17}",
+            "sk-[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}",
+            "sk-proj-7[A-Za-z0-9_-]{40}[a-z]",
+            "xoxb-[0-9]{12}-[A-Za-z0-9]{24}",
+            "eyJ[A-Za-z0-9]{30}\\.eyJ[A-Za-z0-9_-]{40}\\.[A-Za-z0-9_-]{42}[a-z]",
+            "[a-z]{3,8}\\.[a-z]{3,8}[0-9]{0,3}@[a-z]{3,9}\\.(com|example|co\\.uk)",
+            "[0-9]{4} [0-9]{4} [0-9]{4} [0-9]{4}",
+            "[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{1,7}",
+            "[0-9]{13,19}",
+            "[A-Z]{2}[0-9]{2}( [0-9]{4}){4,6}",
+            "[a-f0-9]{15}a[a-f0-9]{15}7",
+        ];
+        // In a URL, digits and a slash would be a port and a path.
+        let own = "[A-Za-z][A-Za-z0-9!#$%*+./:@_~^-]{10}[A-Z0-9]";
+        prop_oneof![
+            (
+                announced,
+                prop_oneof![Just(own), Just("[a-z]{8,20}[0-9]"), Just("[A-Z][A-Za-z0-9+/]{21}==")]
+                    .prop_flat_map(|own| own)
+            ),
+            (anywhere, marked),
+        ]
+        .prop_map(|(sentence, secret)| {
+            (
+                sentence
+                    .replace("@@", "@\u{1}")
+                    .replace('@', &secret)
+                    .replace('\u{1}', "@"),
+                secret,
+            )
+        })
     }
 
     proptest! {
@@ -525,6 +807,18 @@ mod tests {
             prop_assert!(once.len() <= MAX_TEMPLATE_BYTES);
             prop_assert!(!once.contains("  ") && !once.contains('\n') && once.trim_matches(' ') == once);
             prop_assert_eq!(masked(&once), once);
+        }
+
+        /// Of a secret in a sentence not eight characters in a row are left, whatever it consists of.
+        #[test]
+        fn secrets_never_leak((sentence, secret) in secret_in_a_sentence()) {
+            let template = masked(&sentence);
+            let characters: Vec<char> = secret.chars().collect();
+            for part in characters.windows(8) {
+                let part: String = part.iter().collect();
+                prop_assert!(!template.contains(&part), "{part} of {secret} in {template}");
+            }
+            prop_assert_eq!(masked(&template), template);
         }
 
         /// Two requests that differ in nothing but their ids have one template.

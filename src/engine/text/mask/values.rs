@@ -5,6 +5,7 @@
 
 use super::addresses::{ipv4, ipv6, mac};
 use super::dates::{dated_from, numeric_time, worded_time};
+use super::secrets::issued;
 use super::shapes::{Mixture, at, before, continued, decimal_end, is_compound, quantity, run, run_within};
 use super::{MAX_TOKEN_BYTES, Masker};
 
@@ -22,24 +23,51 @@ impl Masker<'_, '_> {
         }
         let end = run_within(self.bytes, digit, MAX_TOKEN_BYTES, is_compound);
         self.examined = end;
-        if end - start < 12 {
-            return false;
-        }
         let token = self.bytes.get(start..end).unwrap_or_default();
-        let web_token = token.starts_with(b"eyJ");
-        if !web_token && !Mixture::of(token).is_opaque_compound() {
-            return false;
+        if let Some(after) = issued(self.bytes, start, end) {
+            self.replace("<secret>", self.web_token_start(start, earliest), after);
+            return true;
         }
-        let more = |byte: u8| is_compound(byte) || matches!(byte, b'+' | b'/' | b'=') || (web_token && byte == b'.');
-        let after = run(self.bytes, end, more);
-        // A full stop that ends a sentence is not the token's.
-        let after = if before(self.bytes, after) == b'.' {
-            after - 1
-        } else {
-            after
-        };
-        self.replace("<id>", start, after);
-        true
+        let opaque = token.len() >= 12 && Mixture::of(token).is_opaque_compound();
+        if let Some((from, after)) = self.blob(start, end, earliest) {
+            self.replace("<id>", from, after);
+        } else if opaque {
+            self.replace("<id>", start, run(self.bytes, end, in_blob));
+        }
+        self.copied >= end
+    }
+
+    /// Where a web token begins whose second part is at `start`: its first part may have no digit.
+    fn web_token_start(&self, start: usize, earliest: usize) -> usize {
+        let mut from = start.saturating_sub(1);
+        if at(self.bytes, from) != b'.' {
+            return start;
+        }
+        while from > earliest && is_compound(before(self.bytes, from)) {
+            from -= 1;
+        }
+        let header = self.bytes.get(from..start).unwrap_or_default();
+        if header.starts_with(b"eyJ") { from } else { start }
+    }
+
+    /// The base64 that a token is part of: its slashes and plus signs are no separators, if all of it looks random.
+    fn blob(&mut self, start: usize, end: usize, earliest: usize) -> Option<(usize, usize)> {
+        let bytes = self.bytes;
+        let joined = matches!(before(bytes, start), b'+' | b'/') || matches!(at(bytes, end), b'+' | b'/' | b'=');
+        // Most parts of paths have no capital.
+        let capital = |token: &[u8]| token.iter().any(u8::is_ascii_uppercase);
+        if !joined || end <= self.blobs || !bytes.get(start..end).is_some_and(capital) {
+            return None;
+        }
+        let mut from = start;
+        while from > earliest && in_blob(before(bytes, from)) {
+            from -= 1;
+        }
+        let after = run_within(bytes, end, MAX_TOKEN_BYTES, in_blob);
+        self.blobs = after;
+        let whole = bytes.get(from..after).unwrap_or_default();
+        let random = whole.len() >= 32 && !whole.starts_with(b"/") && Mixture::of(whole).is_opaque_compound();
+        random.then(|| (from, run(bytes, after, in_blob)))
     }
 
     /// A run that starts with a digit (its sign was left out already).
@@ -81,7 +109,7 @@ impl Masker<'_, '_> {
                 return;
             }
         }
-        if is_compound(next) && self.opaque_compound(start) {
+        if (is_compound(next) || behind_token(bytes, start)) && self.opaque_compound(start) {
             return;
         }
         if next.is_ascii_alphabetic() || next == b'-' {
@@ -230,3 +258,14 @@ const PROCESS_STATUS: [&str; 8] = [
     "signal",
     "errno",
 ];
+
+/// May the byte be part of base64, either kind, or of what pads it?
+fn in_blob(byte: u8) -> bool {
+    is_compound(byte) || matches!(byte, b'+' | b'/' | b'=')
+}
+
+/// Is what stands before `start` long enough to be a token that goes on there?
+pub(super) fn behind_token(bytes: &[u8], start: usize) -> bool {
+    let lead = bytes.get(start.saturating_sub(12)..start).unwrap_or_default();
+    lead.len() == 12 && lead.iter().rev().all(|byte| is_compound(*byte))
+}

@@ -1,0 +1,278 @@
+//! One record, judged: the path from a sighting to a verdict, and what is remembered of it.
+//!
+//! What enters: records in order, as templates of services. What leaves: [`Judgement`]s. Promises: a record changes what
+//! is known only after it was judged; an anomalous episode is never un-marked by a budget. Absent on purpose: batches.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    QUARANTINE_NANO, Scorer,
+    calibration::Calibration,
+    detector::{Detector, Evidence, Sighting},
+    episode::Series,
+    failure,
+    fit::Fitted,
+    rarity,
+    service::{Service, ServiceId},
+    severity,
+};
+use crate::engine::text::TemplateKey;
+
+/// A service's own calibration is used once it rests on so many units.
+pub(super) const MIN_UNITS: usize = 64;
+
+/// What was said so often before its episode began is not kept anomalous by its words or severity.
+const USUAL_RECORDS: f64 = 10.0;
+
+/// An episode of plain words ends to be anomalous when its log-odds fall below this.
+const RELEASED: f64 = -1.0;
+
+/// Why an episode is anomalous.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anomaly {
+    /// Probability, 0.5 to 1, that it is one, when it became one.
+    pub score: f64,
+    /// Share of this stream's records, 0 to 1, that begin a usual episode as strange.
+    pub p_value: f64,
+    /// The detector that said most.
+    pub detector: Detector,
+    /// Why, in one short sentence.
+    pub reason: Arc<str>,
+    /// The episode's number.
+    pub episode: u64,
+}
+
+/// What is thought of a record.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// What each detector says.
+    pub evidence: Evidence,
+    /// What they say together: log-odds that the record is anomalous.
+    pub log_odds: f64,
+    /// The anomaly it is part of, if it is.
+    pub anomaly: Option<Arc<Anomaly>>,
+}
+
+/// Something worth one line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A service has had all the anomalous episodes an hour may have.
+    BudgetSpent {
+        /// The service.
+        service: Arc<str>,
+        /// Its budget.
+        episodes_per_hour: usize,
+    },
+    /// Many new, harmless lines at once.
+    Release {
+        /// The service they came from.
+        service: Arc<str>,
+    },
+    /// What is usual has changed.
+    Drift,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BudgetSpent {
+                service,
+                episodes_per_hour,
+            } => write!(
+                out,
+                "{service} has had {episodes_per_hour} anomalous episodes within an hour: further ones are counted and not marked; \
+                 raise detection.max_episodes_per_hour to see them"
+            ),
+            Self::Release { service } => write!(
+                out,
+                "{service} says many new and harmless things at once, as after a release: they are learned and not marked"
+            ),
+            Self::Drift => write!(out, "what is usual has changed; training anew"),
+        }
+    }
+}
+
+/// What a record does to the verdict of its episode.
+enum Change {
+    /// It stays as it is.
+    Stay,
+    /// It became usual, or was so before.
+    Release,
+    /// The episode is anomalous from here on, if the budget allows.
+    Open(Anomaly),
+}
+
+impl Scorer {
+    /// Judges a record and learns from it; `None` without a judge yet, and for a template without an embedding.
+    pub fn record(
+        &mut self,
+        key: TemplateKey,
+        id: ServiceId,
+        severity_number: i32,
+        time_unix_nano: u64,
+    ) -> Option<Judgement> {
+        self.records += 1;
+        let judge = self.judge.as_ref();
+        let template = self.templates.by_key.get_mut(&key)?;
+        let service = self.services.get_mut(id)?;
+        let series = self.series.entry((key, id)).or_default();
+        if let (Some(judge), Some(embedding)) = (judge, &template.embedding)
+            && template.assessment.generation != judge.generation
+        {
+            template.assessment = judge.assess(key, embedding);
+        }
+        let failing = f64::from(template.failing.unwrap_or(0.0));
+        let grave = failing > failure::GRAVE || severity_number >= severity::ERROR;
+        let first_sight = series.episode.number == 0;
+        let begins = series.begins_episode(time_unix_nano, judge.is_some());
+        if begins {
+            self.episodes += 1;
+            series.begin(
+                self.episodes,
+                time_unix_nano,
+                judge.is_some(),
+                self.records,
+                &template.assessment,
+            );
+        }
+        service.records += 1;
+        service.unrest.fade(time_unix_nano);
+        series.last_seen_unix_nano = series.last_seen_unix_nano.max(time_unix_nano);
+        series.window.count(time_unix_nano);
+
+        let alpha = self.settings.alpha();
+        let own = service.calibration.units.len() >= MIN_UNITS;
+        let calibration = if own {
+            &mut service.calibration
+        } else {
+            &mut self.calibration
+        };
+        let usual = calibration.usual(alpha);
+        let sighting = Sighting {
+            template,
+            series,
+            service,
+            stream: &self.stream,
+            severity_number,
+            grave,
+        };
+        let evidence = Evidence::of(&sighting, &self.on);
+        let log_odds = evidence.log_odds(usual);
+        let surprise = rarity::surprise(series.episode.known, self.stream.records);
+        let judged = judge.filter(|_| template.embedding.is_some());
+        let change = match judged {
+            None => Change::Stay,
+            Some(judge) => {
+                let pool = if own { &service.calibration } else { &self.calibration };
+                decide(&sighting, &evidence, usual, pool, judge)
+            }
+        };
+        match change {
+            Change::Stay => {}
+            Change::Release => series.episode.anomaly = None,
+            Change::Open(anomaly) => {
+                let plain = !grave && severity::is_explicitly_low(severity_number);
+                let budget = self.settings.max_episodes_per_hour;
+                let refused = if plain && service.is_release(time_unix_nano) {
+                    Some(Note::Release {
+                        service: Arc::clone(&service.name),
+                    })
+                } else if !service.spend(time_unix_nano, budget) {
+                    Some(Note::BudgetSpent {
+                        service: Arc::clone(&service.name),
+                        episodes_per_hour: budget,
+                    })
+                } else {
+                    None
+                };
+                match refused {
+                    None => series.episode.anomaly = Some(Arc::new(anomaly)),
+                    Some(note) => {
+                        self.suppressed += 1;
+                        self.released += u64::from(matches!(note, Note::Release { .. }));
+                        series.episode.suppressed = true;
+                        if service.may_note(time_unix_nano) {
+                            self.notes.push(note);
+                        }
+                    }
+                }
+            }
+        }
+        let anomaly = series.episode.anomaly.clone();
+        let in_quarantine = |since: u64| time_unix_nano.saturating_sub(since) < QUARANTINE_NANO;
+        if anomaly.is_some() && grave && template.flagged_unix_nano.is_none_or(in_quarantine) {
+            template.flagged_unix_nano.get_or_insert(time_unix_nano);
+        } else {
+            series.known += 1.0;
+        }
+        // What may be an anomaly says nothing of what is usual; only the tail of the rest does.
+        if begins && judged.is_some() && log_odds < 0.0 {
+            let ranked = self.calibration.units.len() >= MIN_UNITS;
+            if ranked && self.drift.bet(self.calibration.rank(evidence.news)) {
+                self.notes.push(Note::Drift);
+                self.calibration.forget_half();
+                self.look_at = self.records;
+            }
+            service.calibration.push(evidence.news as f32);
+            self.calibration.push(evidence.news as f32);
+        }
+        service.calibration.count();
+        self.calibration.count();
+        service.unrest.add(surprise, failing);
+        self.stream
+            .count(time_unix_nano, first_sight && failing < failure::HARMLESS);
+        judged.is_some().then_some(Judgement {
+            evidence,
+            log_odds,
+            anomaly,
+        })
+    }
+
+    /// What a judge that has just been trained would have made of its own templates when they were new: what is usual in
+    /// this stream, before it had any episodes to learn that from.
+    pub(super) fn calibrated(&self, fitted: &Fitted) -> Calibration {
+        let service = Service::new(Arc::from(""));
+        let units = fitted.held_out.iter().filter_map(|(key, assessment)| {
+            let template = self.templates.by_key.get(key)?;
+            let mut series = Series::default();
+            series.begin(1, template.first_seen_unix_nano, true, self.records, assessment);
+            let sighting = Sighting {
+                template,
+                series: &series,
+                service: &service,
+                stream: &self.stream,
+                severity_number: 0,
+                grave: true,
+            };
+            let evidence = Evidence::of(&sighting, &self.on);
+            (evidence.log_odds(0.0) < 0.0).then_some(evidence.news as f32)
+        });
+        Calibration::of(units, self.records)
+    }
+}
+
+fn decide(
+    sighting: &Sighting<'_>,
+    evidence: &Evidence,
+    usual: f64,
+    calibration: &Calibration,
+    judge: &Fitted,
+) -> Change {
+    let log_odds = evidence.log_odds(usual);
+    let episode = &sighting.series.episode;
+    match &episode.anomaly {
+        Some(_) if !(sighting.grave && episode.known < USUAL_RECORDS) && log_odds < RELEASED => Change::Release,
+        None if log_odds > 0.0 && !episode.suppressed => {
+            let detector = evidence.leading(usual);
+            let nearest = episode.assessment.nearest.and_then(|key| judge.text(key));
+            Change::Open(Anomaly {
+                score: 1.0 / (1.0 + (-log_odds).exp()),
+                p_value: calibration.p_value(evidence.news),
+                detector,
+                reason: Arc::from(detector.reason(sighting, nearest)),
+                episode: episode.number,
+            })
+        }
+        _ => Change::Stay,
+    }
+}

@@ -1,0 +1,470 @@
+//! The states of all tenants behind the calls of one: nothing that one tenant said is learned for, or quoted to, another.
+//!
+//! What enters, one at a time: a batch with its embeddings ([`Tenants::commit`]), an embedding that came late
+//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]). What leaves: verdicts, a fit that is due, events and notes,
+//! each with its tenant. A batch of several tenants is judged part by part; with one tenant it passes as it is.
+//!
+//! Promises: a tenant's verdicts are those it would get alone, to the bit; bounded: beyond `max_tenants` further ones share
+//! the overflow's state, where no text is kept, so that none is quoted; nothing depends on the order of a hash map.
+//! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::{
+    correlate::{self, CorrelatorState, Event, OpenIncident},
+    embed::Embedding,
+    front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
+    retries::Retries,
+    score::{self, Committee, FitJob, Fitted, Phase, ScorerState, UnusableState},
+    state::State,
+    tenant::{self, Tenant},
+    text::TemplateKey,
+    verdict::Verdicts,
+};
+
+/// What a batch came to.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The verdicts of the batch.
+    pub verdicts: Arc<Verdicts>,
+    /// The batch was an identical retry: these are the verdicts it got before, and nothing changed.
+    pub repeated: bool,
+    /// Records of the batch that were judged with the overflow.
+    pub overflow_records: u64,
+}
+
+/// Something worth one line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It is about one tenant.
+    Of(Tenant, score::Note),
+    /// A tenant came when all places were taken.
+    TooMany {
+        /// How many places there are.
+        max_tenants: usize,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(tenant, note) => match tenant.name() {
+                None => note.fmt(out),
+                Some(name) => write!(out, "tenant {name}: {note}"),
+            },
+            Self::TooMany { max_tenants } => write!(
+                out,
+                "more than {max_tenants} tenants: the records of further ones are judged together, without quotations; \
+                 raise tenant.max_tenants to tell them apart"
+            ),
+        }
+    }
+}
+
+/// How a tenant's state begins.
+#[derive(Debug)]
+struct Beginning {
+    scoring: score::Settings,
+    correlation: correlate::Settings,
+    store_text: bool,
+    committee: Option<Committee>,
+}
+
+impl Beginning {
+    fn state(&self, tenant: &Tenant) -> State {
+        let mut state = State::new(self.scoring.clone(), self.correlation.clone())
+            .keeping_text(self.keeps_text(tenant))
+            .seeded(tenant.seed());
+        if let Some(committee) = &self.committee {
+            state.appoint(committee.clone());
+        }
+        state
+    }
+
+    /// Whoever shares a state must not read there what another said.
+    fn keeps_text(&self, tenant: &Tenant) -> bool {
+        self.store_text && *tenant != Tenant::Overflow
+    }
+}
+
+/// Everything the engine remembers.
+#[derive(Debug)]
+pub struct Tenants {
+    settings: tenant::Settings,
+    beginning: Beginning,
+    states: BTreeMap<Tenant, State>,
+    retries: Retries,
+    /// Whose training is under way: there is one at a time.
+    fitting: Option<Tenant>,
+    /// Whose training was the last: the next is looked for behind it, so that each has its turn.
+    last_fitted: Tenant,
+    noted_too_many: bool,
+    notes: Vec<Note>,
+}
+
+impl Tenants {
+    /// States that have seen nothing; with `store_text` off no text of a log is kept in them.
+    pub fn new(
+        settings: tenant::Settings,
+        store_text: bool,
+        scoring: score::Settings,
+        correlation: correlate::Settings,
+    ) -> Self {
+        Self {
+            settings,
+            beginning: Beginning {
+                scoring,
+                correlation,
+                store_text,
+                committee: None,
+            },
+            states: BTreeMap::new(),
+            retries: Retries::default(),
+            fitting: None,
+            last_fitted: Tenant::default(),
+            noted_too_many: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Goes on with a tenant from what a snapshot held.
+    ///
+    /// # Errors
+    /// The state is not one that was exported.
+    pub fn restore(
+        &mut self,
+        tenant: Tenant,
+        mut scorer: ScorerState,
+        mut correlator: CorrelatorState,
+    ) -> Result<(), UnusableState> {
+        if !self.is_meant(&tenant) {
+            return Ok(());
+        }
+        let Beginning {
+            scoring, correlation, ..
+        } = &self.beginning;
+        let keeps_text = self.beginning.keeps_text(&tenant);
+        if !keeps_text {
+            scorer.drop_texts();
+            correlator.drop_texts();
+        }
+        let state = State::restored(scoring.clone(), correlation.clone(), scorer, correlator)?;
+        let state = state.keeping_text(keeps_text).seeded(tenant.seed());
+        self.states.insert(tenant, state);
+        Ok(())
+    }
+
+    /// Replays what a journal tells of a tenant; whether it was for one of these.
+    pub fn replay(&mut self, tenant: &Tenant, event: &Event) -> bool {
+        let is_meant = self.is_meant(tenant);
+        if is_meant {
+            let state = self.states.entry(tenant.clone());
+            state.or_insert_with(|| self.beginning.state(tenant)).replay(event);
+        }
+        is_meant
+    }
+
+    /// While tenants are not told apart there is only one; what was learned of others is left behind.
+    fn is_meant(&self, tenant: &Tenant) -> bool {
+        self.settings.enabled() || *tenant == Tenant::default()
+    }
+
+    /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict.
+    pub fn commit(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) -> Committed {
+        if let Some(verdicts) = self.retries.recall(batch.request_hash, batch.arrival_unix_nano) {
+            return Committed {
+                verdicts,
+                repeated: true,
+                overflow_records: 0,
+            };
+        }
+        let mut overflow_records = 0;
+        let verdicts = if let [tenant] = batch.tenants.as_slice() {
+            self.judge(tenant, batch, embeddings, &mut overflow_records)
+        } else {
+            let mut all = Verdicts::default();
+            for (tenant, part) in batch.tenants.iter().zip(Part::all(batch)) {
+                let embeddings: Vec<Option<Embedding>> = part
+                    .templates
+                    .iter()
+                    .map(|place| embeddings.get(*place as usize).cloned().flatten())
+                    .collect();
+                let verdicts = self.judge(tenant, &part.batch, &embeddings, &mut overflow_records);
+                part.put_back(verdicts, &mut all);
+            }
+            all.sort();
+            all
+        };
+        let verdicts = Arc::new(verdicts);
+        self.retries
+            .remember(batch.request_hash, batch.arrival_unix_nano, Arc::clone(&verdicts));
+        Committed {
+            verdicts,
+            repeated: false,
+            overflow_records,
+        }
+    }
+
+    fn judge(
+        &mut self,
+        tenant: &Tenant,
+        batch: &Batch,
+        embeddings: &[Option<Embedding>],
+        overflow_records: &mut u64,
+    ) -> Verdicts {
+        let tenant = self.place_of(tenant);
+        if tenant == Tenant::Overflow {
+            *overflow_records += batch.records.len() as u64;
+        }
+        let state = match self.states.entry(tenant) {
+            Entry::Occupied(state) => state.into_mut(),
+            Entry::Vacant(place) => {
+                let state = self.beginning.state(place.key());
+                place.insert(state)
+            }
+        };
+        state.judge(batch, embeddings, |_, _| {})
+    }
+
+    /// The tenant itself where it has a place or there is one left; the overflow otherwise.
+    fn place_of(&mut self, tenant: &Tenant) -> Tenant {
+        if self.states.contains_key(tenant) || *tenant == Tenant::default() {
+            return tenant.clone();
+        }
+        let taken = self
+            .states
+            .keys()
+            .filter(|known| **known != Tenant::Overflow && **known != Tenant::default());
+        if *tenant != Tenant::Overflow && taken.count() < self.settings.max_tenants {
+            return tenant.clone();
+        }
+        if *tenant != Tenant::Overflow && !std::mem::replace(&mut self.noted_too_many, true) {
+            let max_tenants = self.settings.max_tenants;
+            self.notes.push(Note::TooMany { max_tenants });
+        }
+        Tenant::Overflow
+    }
+
+    /// Hears how much texts sound like failure by this committee from now on.
+    pub fn appoint(&mut self, committee: Committee) {
+        for state in self.states.values_mut() {
+            state.appoint(committee.clone());
+        }
+        self.beginning.committee = Some(committee);
+    }
+
+    /// What is worth a line in the log since the last call.
+    pub fn drain_notes(&mut self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.notes);
+        for (tenant, state) in &mut self.states {
+            let of_tenant = state.drain_notes().into_iter();
+            notes.extend(of_tenant.map(|note| Note::Of(tenant.clone(), note)));
+        }
+        notes
+    }
+
+    /// An embedding that came after its batch was committed: for whoever has said that template, and nobody else.
+    pub fn supply(&mut self, template: &BatchTemplate, embedding: &Embedding) {
+        for state in self.states.values_mut().filter(|state| state.knows(template.key)) {
+            state.supply(template, embedding);
+        }
+    }
+
+    /// The fit that is due, if one is, and whose; at most one is under way.
+    pub fn take_fit(&mut self) -> Option<(Tenant, FitJob)> {
+        if self.fitting.is_some() {
+            return None;
+        }
+        // In a circle, beginning behind whoever was last.
+        let later = (Bound::Excluded(self.last_fitted.clone()), Bound::Unbounded);
+        let mut due = |range: (Bound<Tenant>, Bound<Tenant>)| {
+            let mut states = self.states.range_mut(range);
+            states.find_map(|(tenant, state)| Some((tenant.clone(), state.take_fit()?)))
+        };
+        let (tenant, job) =
+            due(later).or_else(|| due((Bound::Unbounded, Bound::Included(self.last_fitted.clone()))))?;
+        self.fitting = Some(tenant.clone());
+        self.last_fitted = tenant.clone();
+        Some((tenant, job))
+    }
+
+    /// A fit is finished: judge its tenant by it from now on.
+    pub fn install(&mut self, tenant: &Tenant, fitted: Fitted) {
+        self.fitting = None;
+        if let Some(state) = self.states.get_mut(tenant) {
+            state.install(fitted);
+        }
+    }
+
+    /// The fit under way will not be finished. Its tenant is not trained again; the others are.
+    pub fn abandon_fit(&mut self) {
+        self.fitting = None;
+    }
+
+    /// What the states have counted, and how many incidents are open, in all.
+    pub fn tally(&self) -> (score::Tally, usize) {
+        let tallies = self.states.values().map(State::tally);
+        tallies.fold(Default::default(), |(sum, open), (tally, more)| {
+            (sum + tally, open + more)
+        })
+    }
+
+    /// How far learning has come: as far as with the tenant that is furthest, the counts of warm-up summed over all.
+    pub fn phase(&self) -> Phase {
+        let mut states = self.states.values();
+        let Some(first) = states.next() else {
+            return self.beginning.state(&Tenant::default()).phase();
+        };
+        states.fold(first.phase(), |all, state| further(all, state.phase()))
+    }
+
+    /// Tenants that are told apart, and those of them that are judged.
+    pub fn count(&self) -> (usize, usize) {
+        let is_ready = |state: &&State| matches!(state.phase(), Phase::Ready { .. });
+        (self.states.len(), self.states.values().filter(is_ready).count())
+    }
+
+    /// What happened to incidents since the last call, in order for each tenant; to be written to the journal before the
+    /// records leave.
+    pub fn drain_events(&mut self) -> Vec<(Tenant, Vec<Event>)> {
+        let mut all = Vec::new();
+        for (tenant, state) in &mut self.states {
+            let mut events = Vec::new();
+            state.drain_events(&mut events);
+            if !events.is_empty() {
+                all.push((tenant.clone(), events));
+            }
+        }
+        all
+    }
+
+    /// Open incidents, oldest first for each tenant.
+    pub fn incidents(&self) -> impl Iterator<Item = (&Tenant, Vec<OpenIncident>)> {
+        self.states.iter().map(|(tenant, state)| (tenant, state.incidents()))
+    }
+
+    /// Everything that a snapshot holds.
+    pub fn export(&self) -> Vec<(Tenant, ScorerState, CorrelatorState)> {
+        let export = |(tenant, state): (&Tenant, &State)| {
+            let (scorer, correlator) = state.export();
+            (tenant.clone(), scorer, correlator)
+        };
+        self.states.iter().map(export).collect()
+    }
+
+    /// The templates whose embeddings are known, in a fixed order; one that several tenants have said comes several times.
+    pub fn embeddings(&self) -> impl Iterator<Item = (TemplateKey, &Embedding)> {
+        self.states.values().flat_map(State::embeddings)
+    }
+}
+
+fn further(one: Phase, other: Phase) -> Phase {
+    match (one, other) {
+        (Phase::Ready { generation: one }, Phase::Ready { generation: other }) => Phase::Ready {
+            generation: one.max(other),
+        },
+        (ready @ Phase::Ready { .. }, _) | (_, ready @ Phase::Ready { .. }) => ready,
+        (Phase::Fitting, _) | (_, Phase::Fitting) => Phase::Fitting,
+        (
+            Phase::WarmingUp {
+                records_seen,
+                records_needed,
+                templates_seen,
+                templates_needed,
+            },
+            Phase::WarmingUp {
+                records_seen: more_records_seen,
+                records_needed: more_records_needed,
+                templates_seen: more_templates_seen,
+                templates_needed: more_templates_needed,
+            },
+        ) => Phase::WarmingUp {
+            records_seen: records_seen + more_records_seen,
+            records_needed: records_needed + more_records_needed,
+            templates_seen: templates_seen + more_templates_seen,
+            templates_needed: templates_needed + more_templates_needed,
+        },
+    }
+}
+
+/// A tenant's part of a batch, as a batch of its own, and where everything in it stood.
+#[derive(Debug, Default)]
+struct Part {
+    batch: Batch,
+    services: Vec<u32>,
+    templates: Vec<u32>,
+    records: Vec<u32>,
+}
+
+impl Part {
+    /// The parts of a batch, in the order of its tenants.
+    fn all(batch: &Batch) -> Vec<Self> {
+        let mut parts: Vec<Self> = batch.tenants.iter().map(|_| Self::default()).collect();
+        // Services and templates belong to one tenant each: where they stand in its part.
+        let mut services: Vec<Option<u32>> = vec![None; batch.services.len()];
+        let mut templates: Vec<Option<u32>> = vec![None; batch.templates.len()];
+        for (place, record) in (0..).zip(&batch.records) {
+            let service = batch.services.get(record.service as usize);
+            let Some((service, part)) =
+                service.and_then(|service| Some((service, parts.get_mut(service.tenant as usize)?)))
+            else {
+                continue;
+            };
+            let Some(known) = services.get_mut(record.service as usize) else {
+                continue;
+            };
+            let of_service = *known.get_or_insert_with(|| {
+                part.services.push(record.service);
+                part.batch.services.push(BatchService {
+                    tenant: 0,
+                    name: Arc::clone(&service.name),
+                });
+                (part.services.len() - 1) as u32
+            });
+            let treatment = match record.treatment {
+                Treatment::Judge { template } => {
+                    let Some((known, said)) = templates
+                        .get_mut(template as usize)
+                        .zip(batch.templates.get(template as usize))
+                    else {
+                        continue;
+                    };
+                    let template = *known.get_or_insert_with(|| {
+                        part.templates.push(template);
+                        part.batch.templates.push(said.clone());
+                        (part.templates.len() - 1) as u32
+                    });
+                    Treatment::Judge { template }
+                }
+                other => other,
+            };
+            part.records.push(place);
+            part.batch.records.push(Observation {
+                service: of_service,
+                treatment,
+                ..*record
+            });
+        }
+        parts
+    }
+
+    /// Adds the verdicts of this part to those of the whole, each at its place there.
+    fn put_back(&self, verdicts: Verdicts, all: &mut Verdicts) {
+        let at = |places: &[u32], index: u32| places.get(index as usize).copied();
+        let template = |index: u32| at(&self.templates, index);
+        all.degraded.extend(verdicts.degraded.into_iter().filter_map(template));
+        all.warming_up
+            .extend(verdicts.warming_up.into_iter().filter_map(template));
+        let anomalies = verdicts.anomalies.into_iter();
+        all.anomalies
+            .extend(anomalies.filter_map(|(index, anomaly)| Some((at(&self.records, index)?, anomaly))));
+        let incidents = verdicts.incidents.into_iter();
+        all.incidents
+            .extend(incidents.filter_map(|(index, incident)| Some((at(&self.records, index)?, incident))));
+    }
+}

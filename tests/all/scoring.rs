@@ -1,0 +1,185 @@
+//! Verdicts over any stream: an episode keeps its verdict, a budget is kept, and a restored scorer judges as the saved one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use harbinger::engine::{
+    embed::{DIMENSIONS, EmbedError, Embedder, Embedding},
+    score::{Committee, Judgement, Phase, Scorer, Settings},
+    text::TemplateKey,
+};
+use proptest::prelude::*;
+
+use super::byte_path::config;
+
+const SECOND: u64 = 1_000_000_000;
+const HOUR: u64 = 3600 * SECOND;
+const START: u64 = 1_700_000_000 * SECOND;
+const BUDGET: usize = 5;
+
+/// Texts as bags of words: each word is a random direction.
+struct Words;
+
+impl Embedder for Words {
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
+        Ok(texts.iter().map(|text| embedding(text)).collect())
+    }
+
+    fn model_version(&self) -> &str {
+        "words"
+    }
+}
+
+fn embedding(text: &str) -> Embedding {
+    let mut values = vec![0f32; DIMENSIONS];
+    for word in text.split_whitespace() {
+        let mut rng = fastrand::Rng::with_seed(TemplateKey::of(word).0);
+        values.iter_mut().for_each(|value| *value += rng.f32() - 0.5);
+    }
+    Embedding::new(values).unwrap()
+}
+
+/// A record: which of the texts, which service, ERROR or INFO, seconds since the one before.
+type Record = (usize, usize, bool, u64);
+
+fn texts() -> Vec<String> {
+    let usual = (0..10).map(|n| format!("item{n} stored in shelf{n} by hand{n}"));
+    let news = (0..10).map(|n| format!("odd{n} thing{n} happened{n} never before"));
+    // Words of the committee's, so that the stub hears failure in them.
+    let errors = (0..10).map(|n| format!("Segmentation fault, core dumped. odd{n}"));
+    usual.chain(news).chain(errors).collect()
+}
+
+fn say(scorer: &mut Scorer, text: &str, service: &Arc<str>, severity: i32, time: u64) -> Option<Judgement> {
+    let key = TemplateKey::of(text);
+    scorer.observe(key, || Arc::from(text), Some(&embedding(text)), 1, time);
+    let id = scorer.service(service);
+    scorer.record(key, id, severity, time)
+}
+
+fn services() -> [Arc<str>; 2] {
+    [Arc::from("shop"), Arc::from("bank")]
+}
+
+/// A scorer that knows the first ten texts; trained once for all tests.
+fn trained() -> Scorer {
+    static TRAINED: OnceLock<Scorer> = OnceLock::new();
+    let train = || {
+        let mut scorer = Scorer::new(Settings {
+            max_episodes_per_hour: BUDGET,
+            ..Settings::default()
+        });
+        scorer.appoint(Committee::embed(&Words).unwrap());
+        let (texts, services) = (texts(), services());
+        for n in 0..600u64 {
+            let text = &texts[n as usize % 10];
+            say(&mut scorer, text, &services[n as usize / 10 % 2], 9, START + n * SECOND);
+        }
+        let fitted = scorer.take_fit().expect("600 records are enough").run();
+        scorer.install(fitted);
+        scorer
+    };
+    TRAINED.get_or_init(train).clone()
+}
+
+fn records() -> impl Strategy<Value = Vec<Record>> {
+    let seconds = prop_oneof![8 => 0..20u64, 1 => 61..4000u64];
+    proptest::collection::vec((0..30usize, 0..2usize, any::<bool>(), seconds), 1..120)
+}
+
+/// What was thought of every record, with its time and place.
+fn run(scorer: &mut Scorer, start: u64, records: &[Record]) -> Vec<(u64, (usize, usize), bool, Judgement)> {
+    let (texts, services) = (texts(), services());
+    let mut time = start;
+    let judge = |(text, service, error, seconds): &Record| {
+        time += seconds * SECOND;
+        let severity = if *error { 17 } else { 9 };
+        let judgement = say(scorer, &texts[*text], &services[*service], severity, time).expect("there is a judge");
+        (time, (*text, *service), *error, judgement)
+    };
+    records.iter().map(judge).collect()
+}
+
+/// Warm-up ends by what was said: until then nothing is judged, and from then on everything is.
+#[test]
+fn nothing_is_judged_before_there_is_a_judge() {
+    let mut scorer = Scorer::new(Settings::default());
+    assert!(say(&mut scorer, "anything at all", &services()[0], 17, START).is_none());
+    assert!(matches!(trained().phase(), Phase::Ready { generation: 1 }));
+}
+
+/// Ten new errors within ten seconds: five are marked, five counted, and that is said once.
+#[test]
+fn what_is_beyond_the_budget_is_counted_and_said_once() {
+    let mut scorer = trained();
+    let errors: Vec<Record> = (20..30).map(|text| (text, 0, true, 1)).collect();
+    let judged = run(&mut scorer, START + 600 * SECOND, &errors);
+    let marked = judged.iter().filter(|(.., judgement)| judgement.anomaly.is_some());
+    assert_eq!((marked.count(), scorer.tally().over_budget), (BUDGET, 5));
+    let notes: Vec<String> = scorer.drain_notes().iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].starts_with("shop has had 5 anomalous episodes within an hour"),
+        "{notes:?}"
+    );
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// The hundredth record of an anomalous episode is as anomalous as the first, and tells the same: as long as it is
+    /// grave and never silent for more than a minute.
+    #[test]
+    fn an_episode_keeps_its_verdict(records in records()) {
+        let mut open: BTreeMap<(usize, usize), (u64, Judgement)> = BTreeMap::new();
+        for (time, place, error, judgement) in run(&mut trained(), START + 600 * SECOND, &records) {
+            if let Some((latest, first)) = open.get(&place)
+                && error
+                && time - latest <= 60 * SECOND
+            {
+                prop_assert_eq!(&judgement.anomaly, &first.anomaly);
+            }
+            if judgement.anomaly.is_some() {
+                open.insert(place, (time, judgement));
+            } else {
+                open.remove(&place);
+            }
+        }
+    }
+
+    /// No service opens more anomalous episodes within an hour than its budget, and what is opened stays.
+    #[test]
+    fn a_budget_is_kept(records in records()) {
+        let mut openings: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+        for (time, (_, service), _, judgement) in run(&mut trained(), START + 600 * SECOND, &records) {
+            if let Some(anomaly) = judgement.anomaly {
+                openings.entry((service, anomaly.episode)).or_insert(time);
+            }
+        }
+        for (place, time) in &openings {
+            let within = openings.iter().filter(|(other, at)| other.0 == place.0 && **at <= *time && time - **at < HOUR);
+            prop_assert!(within.count() <= BUDGET);
+        }
+    }
+
+    /// Whenever it is saved, a restored scorer judges all that follows to the bit as the one that was saved.
+    #[test]
+    fn a_restored_scorer_judges_the_same(before in records(), after in records()) {
+        let mut saved = trained();
+        run(&mut saved, START + 600 * SECOND, &before);
+        let mut restored = Scorer::restore(
+            Settings { max_episodes_per_hour: BUDGET, ..Settings::default() },
+            saved.export(),
+        ).unwrap();
+        restored.appoint(Committee::embed(&Words).unwrap());
+        let start = START + 1_000_000 * SECOND;
+        let (left, right) = (run(&mut saved, start, &after), run(&mut restored, start, &after));
+        for ((_, _, _, left), (_, _, _, right)) in left.iter().zip(&right) {
+            prop_assert_eq!(left.log_odds.to_bits(), right.log_odds.to_bits());
+            prop_assert_eq!(&left.anomaly, &right.anomaly);
+        }
+        prop_assert_eq!(saved.export(), restored.export());
+    }
+}
