@@ -327,10 +327,15 @@ impl Correlator {
         let (time, key) = (origin.time_unix_nano, TemplateKey(origin.template));
         self.clock.observe(time);
         let id = IncidentId::from_raw(id);
+        let live = self.by_id.get(&self.resolve(id)).copied();
+        if live.is_none() && self.used.contains(id) {
+            // A journal read again tells of an incident that has closed since: it is never reopened.
+            return;
+        }
         self.used.remember(id);
         self.make_room_for(key);
         let edge = LeadingEdge::from(origin);
-        let incident = match self.by_id.get(&self.resolve(id)).copied() {
+        let incident = match live {
             Some(incident) => {
                 let sequence = self.sequence;
                 if let Some(incident) = self.incidents.get_mut(incident) {
