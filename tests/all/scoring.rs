@@ -126,6 +126,28 @@ fn what_is_beyond_the_budget_is_counted_and_said_once() {
     );
 }
 
+/// When what is usual changes, that is said once and answered by a training that nothing else would call for yet.
+#[test]
+fn drift_is_said_and_answered_by_a_training() {
+    let mut scorer = trained();
+    let usual: Vec<Record> = (0..200).map(|n| (n % 10, 0, false, 61)).collect();
+    run(&mut scorer, START + 600 * SECOND, &usual);
+    assert!(scorer.drain_notes().is_empty() && scorer.take_fit().is_none());
+    let (shop, start) = (&services()[0], START + 20_000 * SECOND);
+    for n in 0..80 {
+        say(
+            &mut scorer,
+            &format!("calm{n} words{n} of a new kind{n}"),
+            shop,
+            9,
+            start + n * SECOND,
+        );
+    }
+    let notes: Vec<String> = scorer.drain_notes().iter().map(ToString::to_string).collect();
+    assert_eq!(notes, ["what is usual has changed; training anew"]);
+    assert!(scorer.take_fit().is_some());
+}
+
 proptest! {
     #![proptest_config(config())]
 

@@ -11,7 +11,6 @@ use fastrand::Rng;
 use matrixmultiply::sgemm;
 use serde::{Deserialize, Serialize};
 
-use super::{detector::Sighting, neighbour};
 use crate::engine::embed::{DIMENSIONS, Embedding};
 
 /// Units of the hidden layer.
@@ -41,11 +40,6 @@ pub struct Autoencoder {
     /// Subtracted from inputs; zero for sigmoid.
     mean: Vec<f32>,
     layers: Layers,
-}
-
-/// Why, where the reconstruction failed most.
-pub(super) fn reason(sighting: &Sighting<'_>, nearest: Option<&str>) -> String {
-    neighbour::reason(sighting, nearest)
 }
 
 /// Weights, row-major: 384 × 64, 64, 64 × 384, 384.

@@ -7,12 +7,12 @@
 //! Two ways lead to an anomaly, and the stronger one counts (their odds are added): *news*, a weighted sum over all
 //! detectors (a logistic model), and *complaint*, for a sentence that speaks so plainly of failure that it needs not be
 //! new: a chronic error is old news. The weights were fitted on labelled logs of three kinds of systems and on quiet ones;
-//! they are the shipped prior, the same everywhere. A new detector is one file, one variant here, one arm in two matches.
+//! they are the shipped prior, the same everywhere. A new detector is one file, one variant here, and an arm in each match.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    autoencoder, burst, company,
+    burst, company,
     episode::Series,
     failure, neighbour, rarity,
     service::{Service, Stream},
@@ -154,8 +154,7 @@ impl Detector {
     /// Why, in one short sentence, where this detector contributed most.
     pub(super) fn reason(self, sighting: &Sighting<'_>, nearest: Option<&str>) -> String {
         match self {
-            Self::Autoencoder => autoencoder::reason(sighting, nearest),
-            Self::Neighbour => neighbour::reason(sighting, nearest),
+            Self::Autoencoder | Self::Neighbour => neighbour::reason(sighting, nearest),
             Self::Rarity => rarity::reason(sighting),
             Self::Failure => failure::reason(sighting),
             Self::Severity => severity::reason(sighting),

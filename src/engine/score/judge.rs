@@ -188,8 +188,10 @@ impl Scorer {
                 match refused {
                     None => series.episode.anomaly = Some(Arc::new(anomaly)),
                     Some(note) => {
-                        self.suppressed += 1;
-                        self.released += u64::from(matches!(note, Note::Release { .. }));
+                        match note {
+                            Note::Release { .. } => self.released += 1,
+                            _ => self.over_budget += 1,
+                        }
                         series.episode.suppressed = true;
                         if service.may_note(time_unix_nano) {
                             self.notes.push(note);
@@ -211,7 +213,7 @@ impl Scorer {
             if ranked && self.drift.bet(self.calibration.rank(evidence.news)) {
                 self.notes.push(Note::Drift);
                 self.calibration.forget_half();
-                self.look_at = self.records;
+                self.drifted = true;
             }
             service.calibration.push(evidence.news as f32);
             self.calibration.push(evidence.news as f32);

@@ -66,7 +66,7 @@ pub enum Phase {
     WarmingUp {
         /// Records so far.
         records_seen: u64,
-        /// Records at which the stream is looked at next; it may turn out not to be settled.
+        /// Records at which the first training is due, if the templates are there and embedded.
         records_needed: u64,
         /// Embedded templates so far.
         templates_seen: usize,
@@ -126,12 +126,14 @@ pub struct Scorer {
     latest_unix_nano: u64,
     /// Records at which the stream is looked at next.
     look_at: u64,
+    /// What is usual has changed since the last training.
+    drifted: bool,
     /// Records that the first training had seen; 0 before it.
     warm_up_records: u64,
     judge: Option<Fitted>,
     fitting: bool,
-    suppressed: u64,
-    /// Of these, because of a release.
+    /// Episodes that were not marked: for want of budget, and because they were a release.
+    over_budget: u64,
     released: u64,
     notes: Vec<Note>,
 }
@@ -150,13 +152,14 @@ impl Scorer {
             stream: Stream::default(),
             calibration: Calibration::default(),
             drift: Drift::default(),
+            drifted: false,
             records: 0,
             episodes: 0,
             latest_unix_nano: 0,
             warm_up_records: 0,
             judge: None,
             fitting: false,
-            suppressed: 0,
+            over_budget: 0,
             released: 0,
             notes: Vec::new(),
         }
@@ -276,7 +279,7 @@ impl Scorer {
         Tally {
             templates: self.templates.by_key.len() as u64,
             evicted_templates: self.templates.evicted,
-            over_budget: self.suppressed - self.released,
+            over_budget: self.over_budget,
             released: self.released,
         }
     }
@@ -293,6 +296,7 @@ impl Scorer {
                 let (embedded, all) = (self.templates.embedded, self.templates.by_key.len());
                 self.records >= self.look_at && embedded >= self.settings.warm_up_templates && embedded * 10 >= all * 9
             }
+            Some(_) if self.drifted => true,
             // Counting the admitted walks over the templates too: only when some more records have come.
             Some(_) if self.records < self.look_at => false,
             Some(judge) => {
@@ -309,6 +313,7 @@ impl Scorer {
 
     fn start_fit(&mut self) -> FitJob {
         self.fitting = true;
+        self.drifted = false;
         let templates = self.templates.by_key.iter();
         let mut bank: Vec<Known> = templates
             .filter(|(_, template)| self.admits(template))

@@ -51,9 +51,10 @@ impl Scorer {
             look_at: self.look_at,
             evicted: self.templates.evicted,
             warm_up_records: self.warm_up_records,
-            suppressed: self.suppressed,
+            over_budget: self.over_budget,
             released: self.released,
             drift_log_stake: self.drift.log_stake,
+            drifted: self.drifted,
             stream_records: self.stream.records,
             stream_first_unix_nano: self.stream.first_unix_nano,
             stream_news: self.stream.news,
@@ -96,8 +97,9 @@ impl Scorer {
         scorer.latest_unix_nano = state.latest_unix_nano;
         scorer.look_at = state.look_at;
         scorer.warm_up_records = state.warm_up_records;
-        scorer.suppressed = state.suppressed;
+        scorer.over_budget = state.over_budget;
         scorer.released = state.released;
+        scorer.drifted = state.drifted;
         scorer.drift = Drift {
             log_stake: state.drift_log_stake,
         };

@@ -31,7 +31,7 @@ pub struct ScorerState {
     #[prost(uint64, tag = "12")]
     pub(super) warm_up_records: u64,
     #[prost(uint64, tag = "13")]
-    pub(super) suppressed: u64,
+    pub(super) over_budget: u64,
     #[prost(double, tag = "14")]
     pub(super) drift_log_stake: f64,
     #[prost(double, tag = "15")]
@@ -44,6 +44,8 @@ pub struct ScorerState {
     pub(super) stream_news_records: f64,
     #[prost(uint64, tag = "19")]
     pub(super) released: u64,
+    #[prost(bool, tag = "20")]
+    pub(super) drifted: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
