@@ -126,6 +126,27 @@ fn what_is_beyond_the_budget_is_counted_and_said_once() {
     );
 }
 
+/// Memory is bounded by services too: where many services say the same few things, what was not said for longest is forgotten.
+#[test]
+fn many_services_do_not_outgrow_the_bound() {
+    let mut scorer = Scorer::new(Settings {
+        max_templates: 10,
+        ..Settings::default()
+    });
+    for n in 0..500u64 {
+        let text = format!("line{}", n % 10);
+        say(
+            &mut scorer,
+            &text,
+            &Arc::from(format!("service{}", n / 10)),
+            9,
+            START + n * SECOND,
+        );
+    }
+    assert!(scorer.tally().evicted_templates > 0);
+    assert!(scorer.tally().templates <= 10);
+}
+
 /// When what is usual changes, that is said once and answered by a training that nothing else would call for yet.
 #[test]
 fn drift_is_said_and_answered_by_a_training() {

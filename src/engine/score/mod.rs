@@ -59,6 +59,9 @@ const QUARANTINE_NANO: u64 = 6 * 3600 * 1_000_000_000;
 /// Templates a training takes at most: those said most often.
 const MAX_BANK: usize = 4096;
 
+/// Services that a remembered template may have on average; beyond it, too, the template not seen for longest is forgotten.
+const SERIES_A_TEMPLATE: usize = 4;
+
 /// How far learning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -194,7 +197,11 @@ impl Scorer {
             template.embedding = Some(embedding.clone());
             self.templates.embedded += 1;
         }
-        for forgotten in self.templates.forget_beyond(self.settings.max_templates) {
+        let max_templates = self.settings.max_templates;
+        while self.templates.by_key.len() > max_templates || self.series.len() > max_templates * SERIES_A_TEMPLATE {
+            let Some(forgotten) = self.templates.forget_oldest() else {
+                return;
+            };
             let all = (forgotten, ServiceId(0))..=(forgotten, ServiceId(u32::MAX));
             let series: Vec<_> = self.series.range(all).map(|(key, _)| *key).collect();
             for key in series {

@@ -84,19 +84,13 @@ impl Templates {
         template
     }
 
-    /// Forgets templates beyond `bound`, those not seen for longest; returns them.
-    pub(super) fn forget_beyond(&mut self, bound: usize) -> Vec<TemplateKey> {
-        let mut forgotten = Vec::new();
-        while self.by_key.len() > bound {
-            let Some((_, key)) = self.by_touch.pop_first() else {
-                break;
-            };
-            if let Some(template) = self.by_key.remove(&key) {
-                self.evicted += 1;
-                self.embedded -= usize::from(template.embedding.is_some());
-                forgotten.push(key);
-            }
+    /// Forgets the template not seen for longest; returns which it was.
+    pub(super) fn forget_oldest(&mut self) -> Option<TemplateKey> {
+        let (_, key) = self.by_touch.pop_first()?;
+        if let Some(template) = self.by_key.remove(&key) {
+            self.evicted += 1;
+            self.embedded -= usize::from(template.embedding.is_some());
         }
-        forgotten
+        Some(key)
     }
 }
