@@ -11,7 +11,7 @@ use harbinger::{
     edge::{BoxFuture, Exporter, Refusal, Request},
     engine::{
         self,
-        embed::{DIMENSIONS, EmbedError, Embedder, Embedding},
+        embed::{EmbedError, Embedder, Embedding},
         score::Committee,
     },
     pipeline::{Mode, Parts, Pipeline, embedding},
@@ -26,30 +26,23 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::time::Instant;
 
-/// Every word is a direction: texts that share most words are alike.
-struct Words {
+use super::words::Words;
+
+/// The model for tests, which can be told to fail.
+struct Model {
     fails: bool,
 }
 
-impl Embedder for Words {
+impl Embedder for Model {
     fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
         if self.fails {
             return Err(EmbedError::Failed("told to".to_owned()));
         }
-        texts
-            .iter()
-            .map(|text| {
-                let mut vector = vec![0.001f32; DIMENSIONS];
-                for word in text.split_whitespace() {
-                    vector[xxhash_rust::xxh3::xxh3_64(word.as_bytes()) as usize % DIMENSIONS] += 1.0;
-                }
-                Ok(Embedding::new(vector).unwrap())
-            })
-            .collect()
+        Words.embed(texts)
     }
 
     fn model_version(&self) -> &str {
-        "words"
+        Words.model_version()
     }
 }
 
@@ -87,7 +80,7 @@ impl Sink {
     }
 }
 
-fn pipeline(embedder: Option<Words>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
+fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
     let settings = engine::Settings::default();
     let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
     let mut state = settings.tenants();
@@ -207,7 +200,7 @@ async fn warm_up(pipeline: &Pipeline) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_kind_of_failure_is_marked_and_gets_one_incident() {
-    let (pipeline, sink, metrics) = pipeline(Some(Words { fails: false }), Mode::Mark);
+    let (pipeline, sink, metrics) = pipeline(Some(Model { fails: false }), Mode::Mark);
     warm_up(&pipeline).await;
     let before = sink.records().len();
     assert!(
@@ -249,7 +242,7 @@ async fn a_new_kind_of_failure_is_marked_and_gets_one_incident() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identical_retry_gets_the_same_bytes_and_changes_nothing() {
-    let (pipeline, sink, metrics) = pipeline(Some(Words { fails: false }), Mode::Mark);
+    let (pipeline, sink, metrics) = pipeline(Some(Model { fails: false }), Mode::Mark);
     warm_up(&pipeline).await;
     let body = request(10_000, &["Segmentation fault, core dumped. somewhere".to_owned()]);
     *sink.refusal.lock().unwrap() = Some(Refusal::Unavailable {
@@ -272,7 +265,7 @@ async fn an_identical_retry_gets_the_same_bytes_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_model_or_with_one_that_fails_records_are_delivered_degraded() {
-    for embedder in [None, Some(Words { fails: true })] {
+    for embedder in [None, Some(Model { fails: true })] {
         let (pipeline, sink, metrics) = pipeline(embedder, Mode::Mark);
         send(&pipeline, request(0, &healthy(10))).await.unwrap();
         let degraded = Value::StringValue("degraded".to_owned());
@@ -289,7 +282,7 @@ async fn without_a_model_or_with_one_that_fails_records_are_delivered_degraded()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shadow_counts_and_off_does_nothing_and_both_leave_records_untouched() {
-    let (pipeline, sink, metrics) = pipeline(Some(Words { fails: false }), Mode::Shadow);
+    let (pipeline, sink, metrics) = pipeline(Some(Model { fails: false }), Mode::Shadow);
     warm_up(&pipeline).await;
     send(
         &pipeline,

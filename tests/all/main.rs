@@ -39,3 +39,5 @@ mod scoring;
 mod sending;
 /// What one tenant says is nobody else's.
 mod tenants;
+/// A stand-in for the sentence model.
+mod words;

@@ -6,40 +6,20 @@ use std::{
 };
 
 use harbinger::engine::{
-    embed::{DIMENSIONS, EmbedError, Embedder, Embedding},
     score::{Committee, Judgement, Phase, Scorer, Settings},
     text::TemplateKey,
 };
 use proptest::prelude::*;
 
-use super::byte_path::config;
+use super::{
+    byte_path::config,
+    words::{Words, embedding},
+};
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
 const START: u64 = 1_700_000_000 * SECOND;
 const BUDGET: usize = 5;
-
-/// Texts as bags of words: each word is a random direction.
-struct Words;
-
-impl Embedder for Words {
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
-        Ok(texts.iter().map(|text| embedding(text)).collect())
-    }
-
-    fn model_version(&self) -> &str {
-        "words"
-    }
-}
-
-fn embedding(text: &str) -> Embedding {
-    let mut values = vec![0f32; DIMENSIONS];
-    for word in text.split_whitespace() {
-        let mut rng = fastrand::Rng::with_seed(TemplateKey::of(word).0);
-        values.iter_mut().for_each(|value| *value += rng.f32() - 0.5);
-    }
-    Embedding::new(values).unwrap()
-}
 
 /// A record: which of the texts, which service, ERROR or INFO, seconds since the one before.
 type Record = (usize, usize, bool, u64);

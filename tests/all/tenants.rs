@@ -9,7 +9,6 @@ use harbinger::{
     engine::{
         self,
         correlate::IncidentId,
-        embed::{DIMENSIONS, EmbedError, Embedder, Embedding},
         score::{Anomaly, Committee},
         snapshot::{self, JournalEntry, Snapshot, TenantSection},
         tenant::{self, Tenant},
@@ -26,6 +25,8 @@ use opentelemetry_proto::tonic::{
 };
 use proptest::prelude::*;
 use prost::Message;
+
+use super::words::{Words, embedding};
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 const WARM_UP: u64 = 48;
@@ -61,27 +62,6 @@ fn text(tenant: usize, line: usize) -> String {
         17 => format!("Data corruption was detected on the disk. {name}"),
         18 => format!("Executor lost, the stage cannot be completed. {name}"),
         _ => "Broken pipe while sending data to the replica".to_owned(),
-    }
-}
-
-/// Every word is a direction: texts that share most words are alike.
-fn embedding(text: &str) -> Embedding {
-    let mut vector = vec![0.001f32; DIMENSIONS];
-    for word in text.split_whitespace() {
-        vector[xxhash_rust::xxh3::xxh3_64(word.as_bytes()) as usize % DIMENSIONS] += 1.0;
-    }
-    Embedding::new(vector).unwrap()
-}
-
-struct Words;
-
-impl Embedder for Words {
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
-        Ok(texts.iter().map(|text| embedding(text)).collect())
-    }
-
-    fn model_version(&self) -> &str {
-        "words"
     }
 }
 
