@@ -78,19 +78,23 @@ def seconds(time):
 
 
 def compare_with_truth(records, faults):
-    """Prints which incidents lie in which fault's window; returns the faults that none lies in."""
+    """Prints which incidents tell of which fault; returns the faults of which none does. Only a marked record that shows one
+    of the fault's own symptoms counts: an unrelated line that was marked meanwhile has found nothing."""
     missing = []
     print("What was really broken, and what Harbinger said:\n")
     for fault in faults:
         start, end = seconds(fault["start"]), seconds(fault["end"])
-        within = [r for r in records if start <= r[0] <= end + 5]
-        anomalous = [r for r in within if r[3].get("is_anomaly") is True and "incident_id" in r[3]]
-        ids = list(dict.fromkeys(r[3]["incident_id"] for r in anomalous))
-        verdict = f"{len(ids)} incident{'s' * (len(ids) != 1)}, {len(anomalous)} marked records" if ids else "NOT SEEN"
-        print(f"  {fault['name']:<28} {fault['start']['rfc3339'][11:19]}  {verdict}")
+        shows = [symptom["contains"] for symptom in fault["symptoms"]]
+        # nginx's error log tells whole seconds.
+        within = [r for r in records if start - 1 <= r[0] <= end + 5 and any(text in r[2] for text in shows)]
+        marked = [r for r in within if r[3].get("is_anomaly") is True and "incident_id" in r[3]]
+        ids = {r[3]["incident_id"] for r in marked}
+        verdict = f"{len(ids)} incident{'s' * (len(ids) != 1)}, {len(marked)} of {len(within)} symptoms marked" if ids else "NOT SEEN"
+        print(f"  {fault['name']:<30} {fault['start']['rfc3339'][11:19]}  {verdict}")
         if ids:
-            first = min(anomalous)
-            print(f"  {'':<28} first after {first[0] - start:.1f} s by {first[1]}: {first[2].splitlines()[0][:80]}")
+            first = min(marked, key=lambda r: r[0])
+            late = first[0] - min(r[0] for r in within)
+            print(f"  {'':<30} {late:.1f} s after the first symptom, by {first[1]}: {first[2].splitlines()[0][:80]}")
         else:
             missing.append(fault["name"])
     return missing
