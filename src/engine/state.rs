@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::{
-    correlate::{self, Correlator, CorrelatorState, Event, IncidentId, Node, OpenIncident},
+    correlate::{self, Change, Components, ComponentsState, Event, Incident, IncidentId, Node},
     embed::Embedding,
     front::{Batch, BatchTemplate},
     score::{self, Committee, FitJob, Fitted, Judgement, Note, Phase, Scorer, ScorerState, ServiceId, UnusableState},
@@ -22,7 +22,7 @@ use super::{
 #[derive(Debug)]
 pub struct State {
     scorer: Scorer,
-    correlator: Correlator,
+    correlator: Components,
     /// What is kept instead of every text, where none may be.
     instead_of_text: Option<Arc<str>>,
 }
@@ -32,7 +32,7 @@ impl State {
     pub fn new(scoring: score::Settings, correlation: correlate::Settings) -> Self {
         Self {
             scorer: Scorer::new(scoring),
-            correlator: Correlator::new(correlation),
+            correlator: Components::new(correlation),
             instead_of_text: None,
         }
     }
@@ -45,11 +45,11 @@ impl State {
         scoring: score::Settings,
         correlation: correlate::Settings,
         scorer: ScorerState,
-        correlator: CorrelatorState,
+        correlator: ComponentsState,
     ) -> Result<Self, UnusableState> {
         Ok(Self {
             scorer: Scorer::restore(scoring, scorer)?,
-            correlator: Correlator::restore(correlation, correlator),
+            correlator: Components::restore(correlation, correlator),
             instead_of_text: None,
         })
     }
@@ -210,13 +210,18 @@ impl State {
         self.correlator.drain(events);
     }
 
+    /// What there is to tell of incidents since the last call, in order.
+    pub fn drain_changes(&mut self, changes: &mut Vec<Change>) {
+        self.correlator.drain_changes(changes);
+    }
+
     /// Open incidents, oldest first.
-    pub fn incidents(&self) -> Vec<OpenIncident> {
+    pub fn incidents(&self) -> Vec<Incident> {
         self.correlator.incidents()
     }
 
     /// Everything that a snapshot holds.
-    pub fn export(&self) -> (ScorerState, CorrelatorState) {
+    pub fn export(&self) -> (ScorerState, ComponentsState) {
         (self.scorer.export(), self.correlator.export())
     }
 

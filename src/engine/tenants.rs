@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    correlate::{self, CorrelatorState, Event, OpenIncident},
+    correlate::{self, Change, ComponentsState, Event, Incident},
     embed::Embedding,
     front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
     retries::Retries,
@@ -140,7 +140,7 @@ impl Tenants {
         &mut self,
         tenant: Tenant,
         mut scorer: ScorerState,
-        mut correlator: CorrelatorState,
+        mut correlator: ComponentsState,
     ) -> Result<(), UnusableState> {
         if !self.is_meant(&tenant) {
             return Ok(());
@@ -343,13 +343,26 @@ impl Tenants {
         all
     }
 
+    /// What there is to tell of incidents since the last call, in order for each tenant.
+    pub fn drain_changes(&mut self) -> Vec<(Tenant, Vec<Change>)> {
+        let mut all = Vec::new();
+        for (tenant, state) in &mut self.states {
+            let mut changes = Vec::new();
+            state.drain_changes(&mut changes);
+            if !changes.is_empty() {
+                all.push((tenant.clone(), changes));
+            }
+        }
+        all
+    }
+
     /// Open incidents, oldest first for each tenant.
-    pub fn incidents(&self) -> impl Iterator<Item = (&Tenant, Vec<OpenIncident>)> {
+    pub fn incidents(&self) -> impl Iterator<Item = (&Tenant, Vec<Incident>)> {
         self.states.iter().map(|(tenant, state)| (tenant, state.incidents()))
     }
 
     /// Everything that a snapshot holds.
-    pub fn export(&self) -> Vec<(Tenant, ScorerState, CorrelatorState)> {
+    pub fn export(&self) -> Vec<(Tenant, ScorerState, ComponentsState)> {
         let export = |(tenant, state): (&Tenant, &State)| {
             let (scorer, correlator) = state.export();
             (tenant.clone(), scorer, correlator)

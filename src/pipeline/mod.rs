@@ -7,6 +7,7 @@
 
 pub mod embedding;
 mod fitting;
+pub mod incidents;
 mod memory;
 pub mod recovery;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use fitting::Fitting;
+use incidents::Incidents;
 use memory::Memory;
 
 use crate::{
@@ -86,6 +88,7 @@ pub struct Pipeline {
     embeddings: Embeddings,
     fitting: Arc<Fitting>,
     memory: Arc<Memory>,
+    incidents: Arc<Incidents>,
     exporter: Arc<dyn Exporter>,
     mode: AtomicU8,
     model_version: Arc<str>,
@@ -135,6 +138,7 @@ impl Pipeline {
             embeddings,
             fitting,
             memory,
+            incidents: Arc::default(),
             exporter: parts.exporter,
             mode: AtomicU8::new(parts.mode as u8),
             model_version: Arc::from(model_version),
@@ -184,6 +188,11 @@ impl Pipeline {
             .filter(|remaining| *remaining > 0)?;
         let seconds_a_record = self.started.elapsed().as_secs_f64() / records_seen as f64;
         Duration::try_from_secs_f64(seconds_a_record * remaining as f64).ok()
+    }
+
+    /// What happens to incidents, to watch.
+    pub fn incidents(&self) -> &Arc<Incidents> {
+        &self.incidents
     }
 
     /// Whether there is a model and it works.
@@ -268,6 +277,7 @@ impl Pipeline {
         let events = state.drain_events();
         // Under the lock, so that the journal has the order of the commits.
         self.memory.journal(&events);
+        self.incidents.tell(state.drain_changes());
         for note in state.drain_notes() {
             self.metrics
                 .drift_alarms

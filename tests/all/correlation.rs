@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harbinger::edge::Store;
 use harbinger::edge::store::StateDirectory;
-use harbinger::engine::correlate::{Correlator, CorrelatorState, Event, IncidentId, Node, Scope, Settings, components};
+use harbinger::engine::correlate::{Components, ComponentsState, Event, IncidentId, Node, Scope, Settings, components};
 use harbinger::engine::embed::{DIMENSIONS, Embedding};
 use harbinger::engine::score::ScorerState;
 use harbinger::engine::snapshot::{self, Journal, JournalEntry, Snapshot, TenantSection};
@@ -64,7 +64,7 @@ impl Stream {
     }
 
     /// Every record is of a service of its own, so that a leading edge names its record.
-    fn observe(&self, correlator: &mut Correlator, index: usize) -> Option<IncidentId> {
+    fn observe(&self, correlator: &mut Components, index: usize) -> Option<IncidentId> {
         let record = &self.records[index];
         correlator.observe(&Node {
             time_unix_nano: record.time,
@@ -150,8 +150,8 @@ fn stream(exact: bool, all_embedded: bool) -> impl Strategy<Value = Stream> {
     })
 }
 
-fn run(stream: &Stream, scope: Scope) -> (Correlator, Vec<Option<IncidentId>>, Vec<Event>) {
-    let mut correlator = Correlator::new(stream.settings(scope));
+fn run(stream: &Stream, scope: Scope) -> (Components, Vec<Option<IncidentId>>, Vec<Event>) {
+    let mut correlator = Components::new(stream.settings(scope));
     let ids = (0..stream.records.len())
         .map(|index| stream.observe(&mut correlator, index))
         .collect();
@@ -160,7 +160,7 @@ fn run(stream: &Stream, scope: Scope) -> (Correlator, Vec<Option<IncidentId>>, V
     (correlator, ids, events)
 }
 
-fn assert_partition(stream: &Stream, correlator: &Correlator, ids: &[Option<IncidentId>], expected: &[Option<usize>]) {
+fn assert_partition(stream: &Stream, correlator: &Components, ids: &[Option<IncidentId>], expected: &[Option<usize>]) {
     let mut id_of: BTreeMap<usize, IncidentId> = BTreeMap::new();
     let mut component_of: BTreeMap<IncidentId, usize> = BTreeMap::new();
     for (index, component) in expected.iter().enumerate() {
@@ -279,13 +279,13 @@ proptest! {
     ) {
         let scope = if all { Scope::All } else { Scope::Anomalous };
         let (whole, ids, events) = run(&stream, scope);
-        let mut cut = Correlator::new(stream.settings(scope));
+        let mut cut = Components::new(stream.settings(scope));
         let (mut cut_ids, mut cut_events) = (Vec::new(), Vec::new());
         for (index, restart) in cuts.iter().enumerate().take(stream.records.len()) {
             if *restart {
                 cut.drain(&mut cut_events);
                 let bytes = cut.export().encode_to_vec();
-                cut = Correlator::restore(stream.settings(scope), CorrelatorState::decode(&bytes[..]).unwrap());
+                cut = Components::restore(stream.settings(scope), ComponentsState::decode(&bytes[..]).unwrap());
             }
             cut_ids.push(stream.observe(&mut cut, index));
         }
@@ -309,7 +309,7 @@ proptest! {
         let scope = if all { Scope::All } else { Scope::Anomalous };
         let saved_at = saved_at.min(stream.records.len());
         let crash_at = (saved_at + crash_after).min(stream.records.len());
-        let mut live = Correlator::new(stream.settings(scope));
+        let mut live = Components::new(stream.settings(scope));
         let mut given: BTreeSet<IncidentId> = BTreeSet::new();
         let mut told = Vec::new();
         for index in 0..saved_at {
@@ -323,7 +323,7 @@ proptest! {
         let mut journal = Vec::new();
         live.drain(&mut journal);
 
-        let mut back = Correlator::restore(stream.settings(scope), snapshot);
+        let mut back = Components::restore(stream.settings(scope), snapshot);
         for event in &journal {
             back.apply(event);
         }
@@ -331,8 +331,8 @@ proptest! {
         for event in &journal {
             again.apply(event); // a journal read twice is harmless
         }
-        let names = |correlator: &Correlator| -> Vec<_> {
-            let describe = |it: harbinger::engine::correlate::OpenIncident| (it.id, it.aliases, it.leading_edge);
+        let names = |correlator: &Components| -> Vec<_> {
+            let describe = |it: harbinger::engine::correlate::Incident| (it.id, it.aliases, it.leading_edge);
             correlator.incidents().into_iter().map(describe).collect()
         };
         prop_assert_eq!(names(&live), names(&back));
@@ -386,7 +386,7 @@ proptest! {
 fn a_killed_agent_finds_its_incidents_again() {
     let home = tempfile::tempdir().unwrap();
     let embeddings = [embedding(&[1]), embedding(&[0, 1]), embedding(&[0, 0, 1])];
-    let observe = |correlator: &mut Correlator, second: u64, template: usize| {
+    let observe = |correlator: &mut Components, second: u64, template: usize| {
         correlator.observe(&Node {
             time_unix_nano: START + second * 1_000_000_000,
             service: "api",
@@ -397,7 +397,7 @@ fn a_killed_agent_finds_its_incidents_again() {
             severity_number: 17,
         })
     };
-    let frame = |correlator: &mut Correlator| {
+    let frame = |correlator: &mut Components| {
         let (mut events, mut bytes) = (Vec::new(), Vec::new());
         correlator.drain(&mut events);
         JournalEntry::new(&Tenant::default(), events, "model").frame(&mut bytes);
@@ -405,7 +405,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     };
     let (boom, bang) = {
         let store = StateDirectory::open(home.path()).unwrap();
-        let mut correlator = Correlator::new(Settings::default());
+        let mut correlator = Components::new(Settings::default());
         let boom = observe(&mut correlator, 0, 0);
         frame(&mut correlator);
         store.begin_epoch(1).unwrap();
@@ -428,7 +428,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     let loaded = store.load().unwrap();
     let snapshot = snapshot::decode(&loaded.snapshot.clone().unwrap(), Some("model")).unwrap();
     let (_, state) = snapshot.tenants[0].states().unwrap();
-    let mut correlator = Correlator::restore(Settings::default(), state);
+    let mut correlator = Components::restore(Settings::default(), state);
     for (epoch, bytes) in &loaded.journals {
         assert!(*epoch >= snapshot.journal_epoch);
         let mut journal = Journal::new(bytes);
@@ -457,7 +457,7 @@ fn the_notebooks_example_gives_two_incidents() {
 }
 
 /// A stream of `records` over `templates` unlike, all in one run each, in order.
-fn long_runs(records: u64, templates: usize) -> (Correlator, u64) {
+fn long_runs(records: u64, templates: usize) -> (Components, u64) {
     let embeddings: Vec<Embedding> = (0..templates)
         .map(|t| {
             let mut values: Vec<f32> = (0..DIMENSIONS)
@@ -468,7 +468,7 @@ fn long_runs(records: u64, templates: usize) -> (Correlator, u64) {
         })
         .collect();
     let texts: Vec<String> = (0..templates).map(|t| format!("template {t}")).collect();
-    let mut correlator = Correlator::new(Settings {
+    let mut correlator = Components::new(Settings {
         scope: Scope::All,
         ..Settings::default()
     });

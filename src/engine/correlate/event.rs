@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::id::IncidentId;
-use super::incident::LeadingEdge;
+use super::incident::KeyRecord;
 use crate::engine::text::TemplateKey;
 
 /// A record that began a run, and maybe an incident.
@@ -169,25 +169,57 @@ pub struct EventMessage {
     pub event: Option<Event>,
 }
 
-impl From<&LeadingEdge> for Origin {
-    fn from(edge: &LeadingEdge) -> Self {
+impl From<&KeyRecord> for Origin {
+    fn from(edge: &KeyRecord) -> Self {
         Self {
             time_unix_nano: edge.time_unix_nano,
             service: edge.service.to_string(),
             template: edge.template.0,
             text: edge.text.to_string(),
+            severity_number: edge.severity_number,
             ..Self::default()
         }
     }
 }
 
-impl From<&Origin> for LeadingEdge {
+impl From<&Origin> for KeyRecord {
     fn from(origin: &Origin) -> Self {
         Self {
             time_unix_nano: origin.time_unix_nano,
             service: Arc::from(origin.service.as_str()),
             template: TemplateKey(origin.template),
             text: Arc::from(origin.text.as_str()),
+            severity_number: origin.severity_number,
+        }
+    }
+}
+
+impl Event {
+    /// Keeps no text of a log; key and embedding stay.
+    pub fn drop_text(&mut self) {
+        if let Some(origin) = self.origin_mut() {
+            origin.text = String::new();
+        }
+    }
+
+    /// Empties the text if it `matches`, and forgets what it meant; whether it did.
+    pub fn forget(&mut self, matches: impl Fn(&str) -> bool) -> bool {
+        match self.origin_mut() {
+            Some(origin) if !origin.text.is_empty() && matches(&origin.text) => {
+                origin.text = String::new();
+                origin.embedding.clear();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn origin_mut(&mut self) -> Option<&mut Origin> {
+        match self {
+            Self::Opened(it) => it.origin.as_mut(),
+            Self::Joined(it) => it.origin.as_mut(),
+            Self::Extended(it) => it.leading_edge.as_mut(),
+            Self::Merged(_) | Self::Closed(_) => None,
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What is kept of an open incident, and the names of incidents that became part of another.
+//! An incident as it is told: to the API, in events, in files, to whoever is on call.
 //!
-//! In: records of a run, runs that end, other incidents. Out: counts, first and last time, services, templates, leading
-//! edge. Promise: bounded; the result does not depend on the order in which parts are put together, except which
-//! services and templates are listed once there are more than fit. Absent on purpose: the records themselves.
+//! In: what a correlator keeps. Out: [`Incident`], complete in itself, and [`Change`]s of incidents in the order they
+//! happened. Promises: bounded (services, templates, bytes of a name); sorted where order could otherwise vary. Absent on
+//! purpose: the records themselves, which left with the id on them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
-use super::id::{IncidentId, Mixing};
+use super::id::IncidentId;
 use crate::engine::text::TemplateKey;
 
 /// Services listed of an incident.
@@ -17,46 +17,19 @@ pub(super) const MAX_TEMPLATES: usize = 32;
 /// Bytes kept of a service's name.
 pub(super) const MAX_SERVICE_BYTES: usize = 256;
 
-/// The earliest record of an incident; of equally early ones the one that came first.
+/// A record worth naming of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeadingEdge {
+pub struct KeyRecord {
     /// Its time, Unix nanoseconds.
     pub time_unix_nano: u64,
     /// Its service, at most 256 bytes.
     pub service: Arc<str>,
     /// Its template.
     pub template: TemplateKey,
-    /// The template's text.
+    /// The template's text; empty where texts are not kept.
     pub text: Arc<str>,
-}
-
-/// An open incident as it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OpenIncident {
-    /// Its final id.
-    pub id: IncidentId,
-    /// Ids of incidents that became part of it, sorted.
-    pub aliases: Vec<IncidentId>,
-    /// Its earliest record (in scope `anomalous`: its earliest anomalous record).
-    pub leading_edge: LeadingEdge,
-    /// Records that carry its id or an alias.
-    pub records: u64,
-    /// Those of them that are anomalous.
-    pub anomalous_records: u64,
-    /// Time of the earliest, Unix nanoseconds.
-    pub first_time_unix_nano: u64,
-    /// Time of the latest, Unix nanoseconds.
-    pub last_time_unix_nano: u64,
-    /// The highest severity number of its records (OTLP: 1 to 24, 0 unknown).
-    pub worst_severity_number: i32,
-    /// Services of its records, sorted, at most 16.
-    pub services: Vec<Arc<str>>,
-    /// Records of services that are not listed.
-    pub records_of_other_services: u64,
-    /// Its templates, most frequent first, at most 32.
-    pub templates: Vec<TemplateCount>,
-    /// Records of templates that are not listed.
-    pub records_of_other_templates: u64,
+    /// Its severity number (OTLP: 1 to 24, 0 unknown).
+    pub severity_number: i32,
 }
 
 /// How often a template occurs in an incident.
@@ -68,214 +41,152 @@ pub struct TemplateCount {
     pub text: Arc<str>,
     /// Records of it.
     pub records: u64,
+    /// Those of them that are anomalous; where there is none, the template is context.
+    pub anomalous_records: u64,
 }
 
-/// Counts over records; `first` > `last` while there are none.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tally {
-    pub records: u64,
-    pub anomalous: u64,
-    pub first: u64,
-    pub last: u64,
-    pub worst_severity: i32,
-    pub services: Vec<Arc<str>>,
-    pub other_services: u64,
+/// Why an incident is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// Nothing of it was said for as long as incidents are waited for.
+    Silence,
+    /// It reached the longest life; what follows is its child.
+    Life,
+    /// There were too many at a time.
+    Bound,
+    /// Somebody said that it is none.
+    Dismissed,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            records: 0,
-            anomalous: 0,
-            first: u64::MAX,
-            last: 0,
-            worst_severity: 0,
-            services: Vec::new(),
-            other_services: 0,
+impl Ending {
+    /// The word that is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::Life => "max_life",
+            Self::Bound => "bound",
+            Self::Dismissed => "dismissed",
         }
     }
 }
 
-impl Tally {
-    pub fn add(&mut self, time: u64, service: &str, anomalous: bool, severity: i32) {
-        self.records += 1;
-        self.anomalous += u64::from(anomalous);
-        self.first = self.first.min(time);
-        self.last = self.last.max(time);
-        self.worst_severity = self.worst_severity.max(severity);
-        self.name(service, 1);
-    }
-
-    /// Lists a service, or counts `records` of it as of others when the list is full.
-    pub fn name(&mut self, service: &str, records: u64) {
-        if self.services.iter().any(|known| **known == *service) {
-        } else if self.services.len() < MAX_SERVICES {
-            self.services.push(Arc::from(service));
-        } else {
-            self.other_services += records;
-        }
-    }
-
-    pub fn absorb(&mut self, other: &Self) {
-        self.records += other.records;
-        self.anomalous += other.anomalous;
-        self.first = self.first.min(other.first);
-        self.last = self.last.max(other.last);
-        self.worst_severity = self.worst_severity.max(other.worst_severity);
-        self.other_services += other.other_services;
-        for service in &other.services {
-            self.name(service, 1);
-        }
-    }
-}
-
-/// Records by template, bounded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Templates {
-    pub listed: BTreeMap<TemplateKey, (Arc<str>, u64)>,
-    pub others: u64,
-}
-
-impl Templates {
-    pub fn add(&mut self, key: TemplateKey, text: impl FnOnce() -> Arc<str>, records: u64) {
-        let full = self.listed.len() >= MAX_TEMPLATES;
-        match self.listed.get_mut(&key) {
-            Some((_, count)) => *count += records,
-            None if full => self.others += records,
-            None => {
-                self.listed.insert(key, (text(), records));
-            }
-        }
-    }
-
-    pub fn absorb(&mut self, other: Self) {
-        self.others += other.others;
-        for (key, (text, records)) in other.listed {
-            self.add(key, || text, records);
-        }
-    }
-}
-
-/// See the module. Its living runs keep their own counts.
-#[derive(Clone, Debug)]
-pub(super) struct Incident {
-    pub id: IncidentId,
-    /// Sequence number of the record that opened it: the lowest survives a merge.
-    pub opened: u64,
-    pub leading: LeadingEdge,
-    /// Sequence number of the leading record: decides between equally early ones.
-    pub leading_sequence: u64,
-    /// Places of its living runs, in no order that may matter.
-    pub runs: Vec<u32>,
-    pub aliases: Vec<IncidentId>,
-    /// Counts of runs that are no more, and of records that only attached.
-    pub past: Tally,
-    pub past_templates: Templates,
-}
-
-impl Incident {
-    /// Takes the counts, names and leading edge of `other`, but for its runs.
-    pub fn absorb(&mut self, other: Self) {
-        self.aliases.extend(other.aliases);
-        self.aliases.push(other.id);
-        self.past.absorb(&other.past);
-        self.past_templates.absorb(other.past_templates);
-        self.lead(other.leading, other.leading_sequence);
-    }
-
-    /// Takes an earlier leading edge. True if it is one.
-    pub fn lead(&mut self, edge: LeadingEdge, sequence: u64) -> bool {
-        let earlier = (edge.time_unix_nano, sequence) < (self.leading.time_unix_nano, self.leading_sequence);
-        if earlier {
-            self.leading = edge;
-            self.leading_sequence = sequence;
-        }
-        earlier
-    }
-
-    /// The incident as told, given its living runs: (template, text, counts).
-    pub fn describe<'a>(
-        &'a self,
-        living: impl Iterator<Item = (TemplateKey, &'a Arc<str>, &'a Tally)>,
-    ) -> OpenIncident {
-        let mut sum = self.past.clone();
-        let mut services: BTreeSet<Arc<str>> = sum.services.drain(..).collect();
-        let mut templates = self.past_templates.listed.clone();
-        for (key, text, tally) in living {
-            services.extend(tally.services.iter().cloned());
-            templates.entry(key).or_insert_with(|| (Arc::clone(text), 0)).1 += tally.records;
-            sum.absorb(&Tally {
-                services: Vec::new(),
-                ..tally.clone()
-            });
-        }
-        let mut listed: Vec<TemplateCount> = (templates.into_iter())
-            .map(|(template, (text, records))| TemplateCount {
-                template,
-                text,
-                records,
-            })
-            .collect();
-        listed.sort_by_key(|count| std::cmp::Reverse(count.records)); // stable: ties by key
-        let others: u64 = listed.iter().skip(MAX_TEMPLATES).map(|count| count.records).sum();
-        listed.truncate(MAX_TEMPLATES);
-        let mut aliases = self.aliases.clone();
-        aliases.sort_unstable();
-        OpenIncident {
-            id: self.id,
-            aliases,
-            leading_edge: self.leading.clone(),
-            records: sum.records,
-            anomalous_records: sum.anomalous,
-            first_time_unix_nano: sum.first,
-            last_time_unix_nano: sum.last,
-            worst_severity_number: sum.worst_severity,
-            services: services.into_iter().take(MAX_SERVICES).collect(),
-            records_of_other_services: sum.other_services,
-            templates: listed,
-            records_of_other_templates: others + self.past_templates.others,
-        }
-    }
-}
-
-/// Whom an alias stands for.
+/// Whether an incident goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Survivor {
-    /// The open incident in this place.
-    Open(u32),
-    /// One that has closed.
-    Closed(IncidentId),
+pub enum Status {
+    /// Records can still join.
+    Open,
+    /// It turned out to be part of an older one.
+    Merged {
+        /// The older one.
+        into: IncidentId,
+    },
+    /// It is over and never opens again.
+    Closed {
+        /// Why.
+        by: Ending,
+    },
 }
 
-/// Ids of incidents that became part of another; the oldest are forgotten first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Aliases {
-    known: HashMap<IncidentId, Survivor, Mixing>,
-    order: VecDeque<IncidentId>,
+/// What made an episode part of an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tie {
+    /// It says what the incident says.
+    Meaning,
+    /// It carries an id that the incident has.
+    SharedId,
+    /// It came as closely as the incident's records come.
+    Time,
+    /// Its service is the incident's, or works for one of them.
+    Service,
+    /// The two have come together before.
+    Companion,
 }
 
-impl Aliases {
-    pub fn get(&self, id: IncidentId) -> Option<Survivor> {
-        self.known.get(&id).copied()
-    }
+impl Tie {
+    /// All, in the order of [`Incident::ties`].
+    pub const ALL: [Self; 5] = [
+        Self::Meaning,
+        Self::SharedId,
+        Self::Time,
+        Self::Service,
+        Self::Companion,
+    ];
 
-    pub fn set(&mut self, id: IncidentId, survivor: Survivor) {
-        if self.known.insert(id, survivor).is_none() {
-            self.order.push_back(id);
+    /// The word that is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Meaning => "meaning",
+            Self::SharedId => "shared_id",
+            Self::Time => "time",
+            Self::Service => "service",
+            Self::Companion => "companion",
         }
     }
+}
 
-    /// Forgets the oldest when there are more than `max`.
-    pub fn pop_over(&mut self, max: usize) -> Option<(IncidentId, Survivor)> {
-        if self.order.len() <= max {
-            return None;
-        }
-        let id = self.order.pop_front()?;
-        Some((id, self.known.remove(&id)?))
+impl fmt::Display for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
+}
 
-    /// Oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (IncidentId, Survivor)> {
-        self.order.iter().filter_map(|id| Some((*id, self.get(*id)?)))
-    }
+/// An incident as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// Its final id.
+    pub id: IncidentId,
+    /// Ids of incidents that became part of it, sorted.
+    pub aliases: Vec<IncidentId>,
+    /// The incident whose longest life it outlived.
+    pub parent: Option<IncidentId>,
+    /// Whether it goes on.
+    pub status: Status,
+    /// Whether it is large enough to be told.
+    pub announced: bool,
+    /// Its earliest record (an anomalous one, unless every record is a node).
+    pub leading_edge: KeyRecord,
+    /// Its gravest record: the first of the highest severity among the anomalous ones.
+    pub worst: KeyRecord,
+    /// Records that carry its id or an alias.
+    pub records: u64,
+    /// Those of them that are anomalous; the others are context.
+    pub anomalous_records: u64,
+    /// Time of the earliest, Unix nanoseconds.
+    pub first_time_unix_nano: u64,
+    /// Time of the latest, Unix nanoseconds.
+    pub last_time_unix_nano: u64,
+    /// Services of its records, sorted, at most 16.
+    pub services: Vec<Arc<str>>,
+    /// Records of services that are not listed.
+    pub records_of_other_services: u64,
+    /// Its templates, most frequent first, at most 32.
+    pub templates: Vec<TemplateCount>,
+    /// Records of templates that are not listed.
+    pub records_of_other_templates: u64,
+    /// How many episodes joined by what, where that was most; in the order of [`Tie::ALL`].
+    pub ties: [u64; Tie::ALL.len()],
+}
+
+/// What happened to an incident that is large enough to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// It became large enough.
+    Opened,
+    /// It has grown; told at most once a minute of event time.
+    Updated,
+    /// It became part of an older one.
+    Merged,
+    /// It is over.
+    Closed,
+}
+
+/// A change of an incident.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What happened.
+    pub happened: Happened,
+    /// When, event time, Unix nanoseconds.
+    pub time_unix_nano: u64,
+    /// The incident after it; of a merge the younger, as it was.
+    pub incident: Incident,
 }

@@ -3,10 +3,9 @@
 //! What enters: a state or an event as it lies on the disk. What leaves: the same without. Promise: the incidents keep
 //! their ids, counts and times; only what was said is gone. Absent on purpose: which text is meant.
 
-use super::super::event::{Event, Origin};
-use super::CorrelatorState;
+use super::ComponentsState;
 
-impl CorrelatorState {
+impl ComponentsState {
     /// Keeps no text of a log; keys and embeddings stay.
     pub fn drop_texts(&mut self) {
         self.texts_mut().for_each(|text| *text = String::new());
@@ -21,7 +20,7 @@ impl CorrelatorState {
         for origin in self
             .incidents
             .iter_mut()
-            .filter_map(|incident| incident.leading.as_mut())
+            .flat_map(|incident| incident.leading.as_mut().into_iter().chain(incident.worst.as_mut()))
         {
             if is_meant(&origin.text) {
                 origin.embedding.clear();
@@ -33,39 +32,13 @@ impl CorrelatorState {
 
     fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
         let of_incidents = self.incidents.iter_mut().flat_map(|incident| {
-            let leading = incident.leading.iter_mut().map(|origin| &mut origin.text);
-            leading.chain(incident.past_templates.iter_mut().map(|count| &mut count.text))
+            let key = incident
+                .leading
+                .iter_mut()
+                .chain(&mut incident.worst)
+                .map(|origin| &mut origin.text);
+            key.chain(incident.past_templates.iter_mut().map(|count| &mut count.text))
         });
         of_incidents.chain(self.templates.iter_mut().map(|template| &mut template.text))
-    }
-}
-
-impl Event {
-    /// Keeps no text of a log; key and embedding stay.
-    pub fn drop_text(&mut self) {
-        if let Some(origin) = self.origin_mut() {
-            origin.text = String::new();
-        }
-    }
-
-    /// Empties the text if it `matches`, and forgets what it meant; whether it did.
-    pub fn forget(&mut self, matches: impl Fn(&str) -> bool) -> bool {
-        match self.origin_mut() {
-            Some(origin) if !origin.text.is_empty() && matches(&origin.text) => {
-                origin.text = String::new();
-                origin.embedding.clear();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn origin_mut(&mut self) -> Option<&mut Origin> {
-        match self {
-            Self::Opened(it) => it.origin.as_mut(),
-            Self::Joined(it) => it.origin.as_mut(),
-            Self::Extended(it) => it.leading_edge.as_mut(),
-            Self::Merged(_) | Self::Closed(_) => None,
-        }
     }
 }

@@ -6,18 +6,21 @@
 
 use std::sync::Arc;
 
+use super::super::event::{Event, Extended, Joined, Opened, Origin};
+use super::super::id::IncidentId;
+use super::super::incident::{Happened, KeyRecord, MAX_SERVICE_BYTES, Status};
+use super::super::tally::{Tally, Templates};
+use super::super::{Node, Scope};
 use super::clock::Arrival;
-use super::event::{Event, Extended, Joined, Opened, Origin};
-use super::id::IncidentId;
-use super::incident::{Incident, LeadingEdge, MAX_SERVICE_BYTES, Tally, Templates};
-use super::{Correlator, Member, Node, Scope};
+use super::incident::Group;
+use super::{Components, Member};
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
 
 /// Events tell a run's reach when it moved by this part of the window.
 const STEPS_PER_WINDOW: u64 = 10;
 
-impl Correlator {
+impl Components {
     /// Takes the next record. Its incident at this moment; `None` when it is part of none.
     pub fn observe(&mut self, node: &Node<'_>) -> Option<IncidentId> {
         let end = node.service.floor_char_boundary(MAX_SERVICE_BYTES);
@@ -97,6 +100,7 @@ impl Correlator {
             .add(time, node.service, node.anomalous, node.severity_number);
         let incident = member.incident;
         let led = time < start && self.lead(incident, node, template);
+        self.worsen(incident, node, template);
         self.tell_reach(run, led);
         Some(self.incidents.get(incident)?.id)
     }
@@ -146,6 +150,7 @@ impl Correlator {
                     origin: Some(origin),
                 }));
                 self.lead(incident, node, template);
+                self.worsen(incident, node, template);
                 incident
             }
             None => {
@@ -161,6 +166,11 @@ impl Correlator {
         let mut tally = Tally::default();
         tally.add(time, node.service, node.anomalous, node.severity_number);
         self.insert_run(template, (time, time), incident, tally);
+        if joined.is_none()
+            && let Some(told) = self.incidents.get(incident).map(|group| self.describe(group))
+        {
+            self.announce(Happened::Opened, Status::Open, time, told);
+        }
         let id = self.incidents.get(incident)?.id;
         if arrival == Arrival::Ahead {
             self.shed_ahead();
@@ -195,17 +205,20 @@ impl Correlator {
         let incident = self.incidents.get_mut(nearest?.2)?;
         self.counters.attached += 1;
         incident.past.add(time, node.service, false, node.severity_number);
-        incident.past_templates.add(node.template, || Arc::from(node.text), 1);
+        incident
+            .past_templates
+            .add(node.template, || Arc::from(node.text), 1, 0);
         Some(incident.id)
     }
 
     /// A new incident, still without runs.
-    pub(super) fn open(&mut self, id: IncidentId, leading: LeadingEdge) -> u32 {
+    pub(super) fn open(&mut self, id: IncidentId, leading: KeyRecord) -> u32 {
         self.used.remember(id);
         self.counters.opened += 1;
-        let place = self.incidents.insert(Incident {
+        let place = self.incidents.insert(Group {
             id,
             opened: self.sequence,
+            worst: leading.clone(),
             leading,
             leading_sequence: self.sequence,
             runs: Vec::new(),
@@ -246,12 +259,24 @@ impl Correlator {
         Some(run)
     }
 
-    fn edge(&self, node: &Node<'_>, template: u32) -> LeadingEdge {
-        LeadingEdge {
+    /// The record is its incident's gravest, if it is.
+    fn worsen(&mut self, incident: u32, node: &Node<'_>, template: u32) {
+        let gravest = self.incidents.get(incident).map(|it| it.worst.severity_number);
+        if node.anomalous && gravest.is_some_and(|gravest| node.severity_number > gravest) {
+            let record = self.edge(node, template);
+            if let Some(incident) = self.incidents.get_mut(incident) {
+                incident.worsen(record);
+            }
+        }
+    }
+
+    fn edge(&self, node: &Node<'_>, template: u32) -> KeyRecord {
+        KeyRecord {
             time_unix_nano: node.time_unix_nano,
             service: Arc::from(node.service),
             template: node.template,
             text: (self.runs.template(template)).map_or_else(|| Arc::from(node.text), |it| Arc::clone(&it.text)),
+            severity_number: node.severity_number,
         }
     }
 
@@ -326,8 +351,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::super::{Closed, CorrelatorState, Settings};
+    use super::super::ComponentsState;
     use super::*;
+    use crate::engine::correlate::{Closed, Merged, Settings};
     use crate::engine::embed::DIMENSIONS;
 
     const SECOND: u64 = 1_000_000_000;
@@ -343,13 +369,13 @@ mod tests {
 
     /// A stream whose template is its direction.
     struct Stream {
-        correlator: Correlator,
+        correlator: Components,
     }
 
     impl Stream {
         fn new(settings: Settings) -> Self {
             Self {
-                correlator: Correlator::new(settings),
+                correlator: Components::new(settings),
             }
         }
 
@@ -406,7 +432,7 @@ mod tests {
         let incidents = stream.correlator.incidents();
         assert_eq!(incidents.len(), 1);
         assert_eq!((incidents[0].id, &incidents[0].aliases[..]), (a, &[c][..]));
-        assert_eq!((incidents[0].records, incidents[0].worst_severity_number), (3, 17));
+        assert_eq!((incidents[0].records, incidents[0].worst.severity_number), (3, 17));
         assert_eq!(stream.correlator.incident(c), stream.correlator.incident(a));
         let kinds: Vec<Event> = stream.events();
         assert!(matches!(
@@ -473,7 +499,7 @@ mod tests {
             assert!(id.to_string().starts_with("20241118-100000-"));
             stream.correlator.advance(START + 3600 * SECOND);
             let state = stream.correlator.export();
-            stream.correlator = Correlator::restore(
+            stream.correlator = Components::restore(
                 Settings {
                     scope: Scope::All,
                     ..Settings::default()
@@ -589,7 +615,7 @@ mod tests {
             similarity: 0.7,
             ..settings
         };
-        stream.correlator = Correlator::restore(wider, state);
+        stream.correlator = Components::restore(wider, state);
         let resolved: BTreeSet<_> = ids.iter().flatten().map(|id| stream.correlator.resolve(*id)).collect();
         assert_eq!(resolved, BTreeSet::from([ids[0].unwrap(), ids[4].unwrap()]));
         assert_eq!(
@@ -610,9 +636,9 @@ mod tests {
         stream.at(0, 0);
         stream.at(1, 90);
         let mut events = stream.events();
-        events.push(Event::Merged(super::super::Merged { from: 1, into: 2 }));
-        events.push(Event::Merged(super::super::Merged { from: 2, into: 1 }));
-        events.push(Event::Merged(super::super::Merged {
+        events.push(Event::Merged(Merged { from: 1, into: 2 }));
+        events.push(Event::Merged(Merged { from: 2, into: 1 }));
+        events.push(Event::Merged(Merged {
             from: events[1].id().to_raw(),
             into: 77,
         }));
@@ -631,14 +657,14 @@ mod tests {
             id: 77,
             origin: Some(Origin::default()),
         }));
-        let mut correlator = Correlator::restore(Settings::default(), CorrelatorState::default());
+        let mut correlator = Components::restore(Settings::default(), ComponentsState::default());
         for _ in 0..2 {
             events.iter().for_each(|event| correlator.apply(event));
             events.reverse();
         }
         assert!(correlator.open_incidents() <= 4);
         let state = correlator.export();
-        assert_eq!(Correlator::restore(Settings::default(), state.clone()).export(), state);
+        assert_eq!(Components::restore(Settings::default(), state.clone()).export(), state);
     }
 
     #[test]

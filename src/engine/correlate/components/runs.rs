@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use super::id::Mixing;
+use super::super::id::Mixing;
 use super::slab::Slab;
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;

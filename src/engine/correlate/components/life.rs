@@ -4,9 +4,10 @@
 //! the one opened first goes on; merging costs by the smaller; what ends is what has been silent longest. Absent on
 //! purpose: records.
 
-use super::event::{Closed, Event, Merged};
+use super::super::event::{Closed, Event, Merged};
+use super::super::incident::{Ending, Happened, Status};
 use super::incident::Survivor;
-use super::{Correlator, Member};
+use super::{Components, Member};
 use crate::engine::text::TemplateKey;
 
 /// Retained runs per live template, on average, at most.
@@ -14,7 +15,7 @@ const RUNS_PER_TEMPLATE: usize = 4;
 /// Runs kept that lie further ahead than the clock believes.
 const MAX_RUNS_AHEAD: usize = 64;
 
-impl Correlator {
+impl Components {
     /// Unites the incidents of a run and of all it touches.
     pub(super) fn unite_around(&mut self, run: u32) {
         let Some((template, start, end)) = self.runs.get(run).map(|run| (run.template, run.start, run.end)) else {
@@ -56,6 +57,7 @@ impl Correlator {
         } else {
             (two, one)
         };
+        let told = [place, smaller].map(|place| self.incidents.get(place).map(|group| self.describe(group)));
         let mut other = self.incidents.remove(smaller)?;
         let kept = self.incidents.get_mut(place)?;
         let moved_runs = std::mem::take(&mut other.runs);
@@ -81,6 +83,10 @@ impl Correlator {
         self.by_id.insert(into, place);
         self.counters.merged += 1;
         self.trim_aliases();
+        let time_unix_nano = self.clock.now.unwrap_or_default();
+        if let Some(younger) = told.into_iter().flatten().find(|told| told.id == from) {
+            self.announce(Happened::Merged, Status::Merged { into }, time_unix_nano, younger);
+        }
         self.tell(Event::Merged(Merged {
             from: from.to_raw(),
             into: into.to_raw(),
@@ -153,9 +159,12 @@ impl Correlator {
             return;
         };
         incident.past.absorb(&member.tally);
-        incident
-            .past_templates
-            .add(removed.key, || removed.text, member.tally.records);
+        incident.past_templates.add(
+            removed.key,
+            || removed.text,
+            member.tally.records,
+            member.tally.anomalous,
+        );
         if incident.runs.is_empty() {
             self.close(member.incident, evicted);
         }
@@ -183,6 +192,10 @@ impl Correlator {
         for alias in &incident.aliases {
             self.aliases.set(*alias, Survivor::Closed(incident.id));
         }
+        let by = if evicted { Ending::Bound } else { Ending::Silence };
+        let time_unix_nano = self.clock.now.unwrap_or_default();
+        let told = self.describe(&incident);
+        self.announce(Happened::Closed, Status::Closed { by }, time_unix_nano, told);
         self.counters.closed += 1;
         self.counters.evicted_incidents += u64::from(evicted);
         self.tell(Event::Closed(Closed {

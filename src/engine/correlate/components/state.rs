@@ -9,16 +9,19 @@ mod forget;
 
 use std::sync::Arc;
 
-use super::event::{Event, Extended, Origin};
-use super::id::IncidentId;
-use super::incident::{Incident, LeadingEdge, Survivor, Tally, Templates};
-use super::{Correlator, Settings};
+use super::super::Settings;
+use super::super::event::{Event, Extended, Origin};
+use super::super::id::IncidentId;
+use super::super::incident::{KeyRecord, TemplateCount};
+use super::super::tally::{Tally, Templates};
+use super::Components;
+use super::incident::{Group, Survivor};
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
 
 /// The correlator's state. Ids are raw numbers, times Unix nanoseconds.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct CorrelatorState {
+pub struct ComponentsState {
     /// Latest believed time; absent before the first record.
     #[prost(fixed64, optional, tag = "1")]
     now: Option<u64>,
@@ -63,6 +66,8 @@ struct IncidentState {
     past_templates: Vec<TemplateCountState>,
     #[prost(uint64, tag = "7")]
     other_templates: u64,
+    #[prost(message, optional, tag = "8")]
+    worst: Option<Origin>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -73,6 +78,8 @@ struct TemplateCountState {
     text: String,
     #[prost(uint64, tag = "3")]
     records: u64,
+    #[prost(uint64, tag = "4")]
+    anomalous_records: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -130,9 +137,9 @@ struct AliasState {
     survivor: u64,
 }
 
-impl Correlator {
+impl Components {
     /// The state, for a snapshot. Drain the events first: those not drained are not in it.
-    pub fn export(&self) -> CorrelatorState {
+    pub fn export(&self) -> ComponentsState {
         let mut incidents: Vec<IncidentState> = self.incidents.iter().map(|(_, it)| incident_state(it)).collect();
         incidents.sort_unstable_by_key(|incident| incident.id);
         let mut templates: Vec<TemplateState> = (self.runs.templates())
@@ -148,7 +155,7 @@ impl Correlator {
             })
             .collect();
         templates.sort_unstable_by_key(|template| template.key);
-        CorrelatorState {
+        ComponentsState {
             now: self.clock.now,
             ahead_time: self.clock.ahead.0,
             ahead_count: self.clock.ahead.1,
@@ -181,7 +188,7 @@ impl Correlator {
     }
 
     /// A correlator that goes on from `state` under `settings`.
-    pub fn restore(settings: Settings, state: CorrelatorState) -> Self {
+    pub fn restore(settings: Settings, state: ComponentsState) -> Self {
         let mut new = Self::new(settings);
         if state.now.is_some() {
             new.clock.now = state.now;
@@ -217,6 +224,7 @@ impl Correlator {
             new.settle(key);
         }
         new.trim_aliases();
+        new.changes.clear();
         new.counters = super::Counters::default();
         new.runs.work = super::runs::Work::default();
         new
@@ -227,15 +235,27 @@ impl Correlator {
         if self.by_id.contains_key(&id) {
             return;
         }
-        let place = self.open(id, LeadingEdge::from(&state.leading.unwrap_or_default()));
+        let place = self.open(id, KeyRecord::from(&state.leading.unwrap_or_default()));
         let Some(incident) = self.incidents.get_mut(place) else {
             return;
         };
         incident.opened = state.opened;
+        if let Some(worst) = &state.worst {
+            incident.worst = KeyRecord::from(worst);
+        }
         incident.leading_sequence = state.leading_sequence;
         incident.past = state.past.map(Tally::from).unwrap_or_default();
         let listed = (state.past_templates.into_iter())
-            .map(|count| (TemplateKey(count.key), (Arc::from(count.text), count.records)))
+            .map(|count| {
+                let template = TemplateKey(count.key);
+                let count = TemplateCount {
+                    template,
+                    text: Arc::from(count.text),
+                    records: count.records,
+                    anomalous_records: count.anomalous_records,
+                };
+                (template, count)
+            })
             .collect();
         incident.past_templates = Templates {
             listed,
@@ -334,11 +354,12 @@ impl Correlator {
         }
         self.used.remember(id);
         self.make_room_for(key);
-        let edge = LeadingEdge::from(origin);
+        let edge = KeyRecord::from(origin);
         let incident = match live {
             Some(incident) => {
                 let sequence = self.sequence;
                 if let Some(incident) = self.incidents.get_mut(incident) {
+                    incident.worsen(edge.clone());
                     incident.lead(edge, sequence);
                 }
                 incident
@@ -393,7 +414,7 @@ impl Correlator {
                 .get(&self.resolve(id))
                 .and_then(|it| self.incidents.get_mut(*it))
         {
-            incident.lead(LeadingEdge::from(edge), sequence);
+            incident.lead(KeyRecord::from(edge), sequence);
         }
     }
 
@@ -453,7 +474,7 @@ impl Correlator {
     }
 }
 
-fn incident_state(incident: &Incident) -> IncidentState {
+fn incident_state(incident: &Group) -> IncidentState {
     IncidentState {
         id: incident.id.to_raw(),
         opened: incident.opened,
@@ -461,13 +482,15 @@ fn incident_state(incident: &Incident) -> IncidentState {
         leading_sequence: incident.leading_sequence,
         past: Some(TallyState::from(&incident.past)),
         past_templates: (incident.past_templates.listed.iter())
-            .map(|(key, (text, records))| TemplateCountState {
+            .map(|(key, count)| TemplateCountState {
                 key: key.0,
-                text: text.to_string(),
-                records: *records,
+                text: count.text.to_string(),
+                records: count.records,
+                anomalous_records: count.anomalous_records,
             })
             .collect(),
         other_templates: incident.past_templates.others,
+        worst: Some(Origin::from(&incident.worst)),
     }
 }
 

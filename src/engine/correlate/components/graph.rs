@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::nanos;
+use super::super::nanos;
 use super::runs::Runs;
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;

@@ -1,0 +1,85 @@
+//! What can be told to correlation.
+//!
+//! In: the section `correlation` of the configuration. Out: values that can be meant. Absent on purpose: weights.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Which records are nodes of the graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Anomalous records; normal ones attach to an incident they are alike and near to.
+    #[default]
+    Anomalous,
+    /// Every record.
+    All,
+}
+
+/// How records become incidents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Two records further apart than this, or exactly this, share no edge.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub window: Duration,
+    /// Two records share an edge when the cosine of their embeddings is greater.
+    pub similarity: f32,
+    /// Which records are nodes.
+    pub scope: Scope,
+    /// How much earlier than the latest record a record may be and still be placed exactly.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub allowed_lateness: Duration,
+    /// Templates that have a run younger than `window` + `allowed_lateness`; beyond, the one silent longest is forgotten.
+    pub max_live_templates: usize,
+    /// Incidents open at a time; beyond, the one silent longest is closed.
+    pub max_open_incidents: usize,
+    /// Ids of merged incidents that can be resolved; beyond, the oldest is forgotten.
+    pub max_aliases: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(300),
+            similarity: 0.8,
+            scope: Scope::Anomalous,
+            allowed_lateness: Duration::from_secs(120),
+            max_live_templates: 4096,
+            max_open_incidents: 4096,
+            max_aliases: 16_384,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// The key, what is wrong with it, and what to write instead.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.window.is_zero() {
+            return Err("window: 0 joins nothing; write a duration such as 300s".into());
+        }
+        if !(self.similarity > 0.0 && self.similarity < 1.0) {
+            return Err(format!(
+                "similarity: {} is not between 0 and 1; write a cosine such as 0.8",
+                self.similarity
+            ));
+        }
+        for (key, value) in [
+            ("max_live_templates", self.max_live_templates),
+            ("max_open_incidents", self.max_open_incidents),
+            ("max_aliases", self.max_aliases),
+        ] {
+            if value == 0 || value > 1 << 24 {
+                return Err(format!(
+                    "{key}: {value} is not between 1 and {}; write a number such as 4096",
+                    1 << 24
+                ));
+            }
+        }
+        Ok(())
+    }
+}
