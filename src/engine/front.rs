@@ -17,7 +17,7 @@ use super::{
     correlate::IncidentId,
     score::Anomaly,
     tenant::{self, Tenant},
-    text::{self, Matching, Reader, TemplateKey},
+    text::{self, Matching, Reader, TemplateKey, shared_ids},
     verdict::Verdicts,
     view::{Record, Resource, View},
 };
@@ -70,6 +70,10 @@ pub struct Observation {
     pub treatment: Treatment,
     /// OTLP severity number, 0 when absent.
     pub severity_number: i32,
+    /// Where its ids begin in [`Batch::ids`], and how many it has.
+    pub ids: (u32, u8),
+    /// How long after it happened it was observed, as far as the record says both, nanoseconds.
+    pub delay_nano: u64,
 }
 
 impl Observation {
@@ -97,8 +101,18 @@ pub struct Batch {
     pub templates: Vec<BatchTemplate>,
     /// The records, in wire order.
     pub records: Vec<Observation>,
+    /// Ids that records share with others, as hashes.
+    pub ids: Vec<u64>,
     /// Records that could not be read in full (no UTF-8, cut, too deep); they are judged on what could.
     pub odd_records: u64,
+}
+
+impl Batch {
+    /// The ids of a record.
+    pub fn ids_of(&self, record: &Observation) -> &[u64] {
+        let (first, count) = (record.ids.0 as usize, usize::from(record.ids.1));
+        self.ids.get(first..first + count).unwrap_or_default()
+    }
 }
 
 /// Reads requests and writes verdicts on them.
@@ -160,8 +174,14 @@ impl Front {
                 }
             };
             current = Some(group);
+            let first_id = batch.ids.len() as u32;
             let treatment = treat(&record, &group, &mut reader, &mut template_index, &mut batch);
             batch.records.push(Observation {
+                ids: (first_id, (batch.ids.len() as u32 - first_id) as u8),
+                delay_nano: match record.time_unix_nano {
+                    0 => 0,
+                    time => record.observed_time_unix_nano.saturating_sub(time),
+                },
                 time_unix_nano: event_time(&record, arrival_unix_nano),
                 service: group.service,
                 treatment,
@@ -274,6 +294,7 @@ fn treat(
     if let Some(template) = batch.templates.get_mut(template as usize) {
         template.records += 1;
     }
+    shared_ids(record, text.canonical, &mut batch.ids);
     Treatment::Judge { template }
 }
 

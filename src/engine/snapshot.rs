@@ -13,7 +13,7 @@ use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    correlate::{ComponentsState, Event, EventMessage},
+    correlate::{CorrelatorState, Event, EventMessage},
     score::ScorerState,
     tenant::Tenant,
 };
@@ -99,7 +99,7 @@ impl From<&TenantName> for Tenant {
 
 impl TenantSection {
     /// The section of this tenant.
-    pub fn new(tenant: &Tenant, scorer: &ScorerState, correlator: &ComponentsState) -> Self {
+    pub fn new(tenant: &Tenant, scorer: &ScorerState, correlator: &CorrelatorState) -> Self {
         Self {
             tenant: Some(TenantName::from(tenant)),
             scorer: scorer.encode_to_vec(),
@@ -116,7 +116,7 @@ impl TenantSection {
     ///
     /// # Errors
     /// [`SnapshotError::Corrupt`] when there are none.
-    pub fn states(&self) -> Result<(ScorerState, ComponentsState), SnapshotError> {
+    pub fn states(&self) -> Result<(ScorerState, CorrelatorState), SnapshotError> {
         Ok((
             section(&self.scorer, "scorer")?,
             section(&self.correlator, "correlator")?,
@@ -361,7 +361,7 @@ mod tests {
             program_version: "0.1.0".into(),
             tenants: [Tenant::default(), Tenant::named("acme"), Tenant::Overflow]
                 .iter()
-                .map(|tenant| TenantSection::new(tenant, &ScorerState::default(), &ComponentsState::default()))
+                .map(|tenant| TenantSection::new(tenant, &ScorerState::default(), &CorrelatorState::default()))
                 .collect(),
             answered_requests: Vec::new(),
         }

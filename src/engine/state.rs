@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::{
-    correlate::{self, Change, Components, ComponentsState, Event, Incident, IncidentId, Node},
+    correlate::{self, Change, Correlator, CorrelatorState, Event, Incident, IncidentId, Node},
     embed::Embedding,
     front::{Batch, BatchTemplate},
     score::{self, Committee, FitJob, Fitted, Judgement, Note, Phase, Scorer, ScorerState, ServiceId, UnusableState},
@@ -22,7 +22,9 @@ use super::{
 #[derive(Debug)]
 pub struct State {
     scorer: Scorer,
-    correlator: Components,
+    correlator: Correlator,
+    /// Records observed so much later than they happened open no incident; 0: all may.
+    max_delay_nano: u64,
     /// What is kept instead of every text, where none may be.
     instead_of_text: Option<Arc<str>>,
 }
@@ -32,7 +34,8 @@ impl State {
     pub fn new(scoring: score::Settings, correlation: correlate::Settings) -> Self {
         Self {
             scorer: Scorer::new(scoring),
-            correlator: Components::new(correlation),
+            max_delay_nano: nanos(correlation.max_delay),
+            correlator: Correlator::new(correlation),
             instead_of_text: None,
         }
     }
@@ -45,11 +48,12 @@ impl State {
         scoring: score::Settings,
         correlation: correlate::Settings,
         scorer: ScorerState,
-        correlator: ComponentsState,
+        correlator: CorrelatorState,
     ) -> Result<Self, UnusableState> {
         Ok(Self {
             scorer: Scorer::restore(scoring, scorer)?,
-            correlator: Components::restore(correlation, correlator),
+            max_delay_nano: nanos(correlation.max_delay),
+            correlator: Correlator::restore(correlation, correlator),
             instead_of_text: None,
         })
     }
@@ -82,6 +86,7 @@ impl State {
         }
         let missing = (0..).zip(embeddings).filter(|(_, embedding)| embedding.is_none());
         verdicts.degraded = missing.map(|(index, _)| index).collect();
+        let mut nodes: Vec<(u64, u32, Node<'_>)> = Vec::with_capacity(batch.records.len());
         let services: Vec<ServiceId> = batch
             .services
             .iter()
@@ -106,20 +111,32 @@ impl State {
                 each(index, judgement);
             }
             let anomaly = judgement.and_then(|judgement| judgement.anomaly);
-            let node = Node {
+            let is_anomalous = anomaly.is_some();
+            let place = index as u32;
+            verdicts.anomalies.extend(anomaly.map(|anomaly| (place, anomaly)));
+            nodes.push((
                 time_unix_nano,
-                service: &service.name,
-                template: template.key,
-                text: self.instead_of_text.as_ref().unwrap_or(&template.text),
-                embedding: embeddings.get(at).and_then(Option::as_ref),
-                anomalous: anomaly.is_some(),
-                severity_number,
-            };
-            let index = index as u32;
-            verdicts.anomalies.extend(anomaly.map(|anomaly| (index, anomaly)));
-            let incident = self.correlator.observe(&node);
-            verdicts.incidents.extend(incident.map(|incident| (index, incident)));
+                place,
+                Node {
+                    time_unix_nano,
+                    service: &service.name,
+                    template: template.key,
+                    text: self.instead_of_text.as_ref().unwrap_or(&template.text),
+                    embedding: embeddings.get(at).and_then(Option::as_ref),
+                    anomalous: is_anomalous,
+                    severity_number,
+                    ids: batch.ids_of(record),
+                    delayed: self.max_delay_nano > 0 && record.delay_nano > self.max_delay_nano,
+                },
+            ));
         }
+        // In order of time: what a sender has put together in another order need not be undone by the correlator.
+        nodes.sort_by_key(|(time_unix_nano, place, _)| (*time_unix_nano, *place));
+        for (_, place, node) in &nodes {
+            let incident = self.correlator.observe(node);
+            verdicts.incidents.extend(incident.map(|incident| (*place, incident)));
+        }
+        verdicts.incidents.sort_unstable_by_key(|(place, _)| *place);
         verdicts
     }
 
@@ -163,6 +180,7 @@ impl State {
     pub fn supply(&mut self, template: &BatchTemplate, embedding: &Embedding) {
         let text = || Arc::clone(self.instead_of_text.as_ref().unwrap_or(&template.text));
         self.scorer.observe(template.key, text, Some(embedding), 0, 0);
+        self.correlator.learn(template.key, embedding);
     }
 
     /// Whether the template was said here.
@@ -221,7 +239,7 @@ impl State {
     }
 
     /// Everything that a snapshot holds.
-    pub fn export(&self) -> (ScorerState, ComponentsState) {
+    pub fn export(&self) -> (ScorerState, CorrelatorState) {
         (self.scorer.export(), self.correlator.export())
     }
 
@@ -229,4 +247,8 @@ impl State {
     pub fn embeddings(&self) -> impl Iterator<Item = (TemplateKey, &Embedding)> {
         self.scorer.embeddings()
     }
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    correlate::{self, Change, ComponentsState, Event, Incident},
+    correlate::{self, Change, CorrelatorState, Event, Incident},
     embed::Embedding,
     front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
     retries::Retries,
@@ -140,7 +140,7 @@ impl Tenants {
         &mut self,
         tenant: Tenant,
         mut scorer: ScorerState,
-        mut correlator: ComponentsState,
+        mut correlator: CorrelatorState,
     ) -> Result<(), UnusableState> {
         if !self.is_meant(&tenant) {
             return Ok(());
@@ -362,7 +362,7 @@ impl Tenants {
     }
 
     /// Everything that a snapshot holds.
-    pub fn export(&self) -> Vec<(Tenant, ScorerState, ComponentsState)> {
+    pub fn export(&self) -> Vec<(Tenant, ScorerState, CorrelatorState)> {
         let export = |(tenant, state): (&Tenant, &State)| {
             let (scorer, correlator) = state.export();
             (tenant.clone(), scorer, correlator)
@@ -457,9 +457,13 @@ impl Part {
                 other => other,
             };
             part.records.push(place);
+            let ids = batch.ids_of(record);
+            let first_id = part.batch.ids.len() as u32;
+            part.batch.ids.extend_from_slice(ids);
             part.batch.records.push(Observation {
                 service: of_service,
                 treatment,
+                ids: (first_id, ids.len() as u8),
                 ..*record
             });
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use harbinger::edge::Store;
 use harbinger::edge::store::StateDirectory;
-use harbinger::engine::correlate::{Components, ComponentsState, Event, IncidentId, Node, Scope, Settings, components};
+use harbinger::engine::correlate::{
+    Components, ComponentsState, Correlator, Event, IncidentId, Mode, Node, Scope, Settings, components,
+};
 use harbinger::engine::embed::{DIMENSIONS, Embedding};
 use harbinger::engine::score::ScorerState;
 use harbinger::engine::snapshot::{self, Journal, JournalEntry, Snapshot, TenantSection};
@@ -74,6 +76,8 @@ impl Stream {
             embedding: record.embedded.then(|| &self.embeddings[record.template]),
             anomalous: record.anomalous,
             severity_number: 9,
+            ids: &[],
+            delayed: false,
         })
     }
 
@@ -386,7 +390,7 @@ proptest! {
 fn a_killed_agent_finds_its_incidents_again() {
     let home = tempfile::tempdir().unwrap();
     let embeddings = [embedding(&[1]), embedding(&[0, 1]), embedding(&[0, 0, 1])];
-    let observe = |correlator: &mut Components, second: u64, template: usize| {
+    let observe = |correlator: &mut Correlator, second: u64, template: usize| {
         correlator.observe(&Node {
             time_unix_nano: START + second * 1_000_000_000,
             service: "api",
@@ -395,9 +399,15 @@ fn a_killed_agent_finds_its_incidents_again() {
             embedding: Some(&embeddings[template]),
             anomalous: true,
             severity_number: 17,
+            ids: &[],
+            delayed: false,
         })
     };
-    let frame = |correlator: &mut Components| {
+    let settings = || Settings {
+        mode: Mode::Components,
+        ..Settings::default()
+    };
+    let frame = |correlator: &mut Correlator| {
         let (mut events, mut bytes) = (Vec::new(), Vec::new());
         correlator.drain(&mut events);
         JournalEntry::new(&Tenant::default(), events, "model").frame(&mut bytes);
@@ -405,7 +415,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     };
     let (boom, bang) = {
         let store = StateDirectory::open(home.path()).unwrap();
-        let mut correlator = Components::new(Settings::default());
+        let mut correlator = Correlator::new(settings());
         let boom = observe(&mut correlator, 0, 0);
         frame(&mut correlator);
         store.begin_epoch(1).unwrap();
@@ -428,7 +438,7 @@ fn a_killed_agent_finds_its_incidents_again() {
     let loaded = store.load().unwrap();
     let snapshot = snapshot::decode(&loaded.snapshot.clone().unwrap(), Some("model")).unwrap();
     let (_, state) = snapshot.tenants[0].states().unwrap();
-    let mut correlator = Components::restore(Settings::default(), state);
+    let mut correlator = Correlator::restore(settings(), state);
     for (epoch, bytes) in &loaded.journals {
         assert!(*epoch >= snapshot.journal_epoch);
         let mut journal = Journal::new(bytes);
@@ -483,6 +493,8 @@ fn long_runs(records: u64, templates: usize) -> (Components, u64) {
             embedding: Some(&embeddings[t]),
             anomalous: record % 10 == 0,
             severity_number: 9,
+            ids: &[],
+            delayed: false,
         });
         with_id += u64::from(id.is_some());
     }

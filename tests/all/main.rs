@@ -21,6 +21,8 @@ mod correlation;
 mod end_to_end;
 /// What `harbinger evaluate` makes of labelled logs.
 mod evaluating;
+/// What `mode: evidence` makes one incident, in any order, over restarts, through noise and storms.
+mod evidence;
 /// What `harbinger explain` says of a line.
 mod explaining;
 /// The floors of the house hold.

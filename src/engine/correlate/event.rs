@@ -35,6 +35,9 @@ pub struct Origin {
     /// Its severity number.
     #[prost(int32, tag = "7")]
     pub severity_number: i32,
+    /// Ids that it shares with others, as hashes; at most 8.
+    #[prost(fixed64, repeated, tag = "8")]
+    pub ids: Vec<u64>,
 }
 
 /// A record opened an incident: its first run, its leading edge.

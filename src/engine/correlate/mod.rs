@@ -3,14 +3,16 @@
 //! In: one [`Node`] per record, in order of arrival, with times in any order. Out: the id of its incident at that moment,
 //! [`Event`]s for the journal and [`Change`]s for whoever watches.
 //!
-//! Two rules share one door. [`components`](mod@components) is the notebook's: connected components of close and alike
-//! records, exactly. Both promise: an id is a hash of the leading edge at opening, is final and is never given twice; when
+//! Two rules share one door. [`Evidence`] weighs everything that speaks for it; [`Components`] is the notebook's: connected
+//! components of close and alike records, exactly. Both promise: an id is a hash of the leading edge at opening, is final and is never given twice; when
 //! incidents turn out to be one, the one opened first goes on and the other's id becomes an alias; state is bounded and
 //! evictions are counted; the same nodes give the same ids, events and changes, to the bit, also across export and restore.
 //! Absent on purpose: reading a clock, and the verdicts, which are given.
 
+mod clock;
 mod components;
 mod event;
+mod evidence;
 mod id;
 mod incident;
 mod settings;
@@ -20,9 +22,10 @@ use std::time::Duration;
 
 pub use self::components::{Components, ComponentsState, components};
 pub use self::event::{Closed, Event, EventMessage, Extended, Joined, Merged, Opened, Origin};
+pub use self::evidence::{Evidence, EvidenceState};
 pub use self::id::{IncidentId, NotAnId};
 pub use self::incident::{Change, Ending, Happened, Incident, KeyRecord, Status, TemplateCount, Tie};
-pub use self::settings::{Scope, Settings};
+pub use self::settings::{Mode, Scope, Settings};
 
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
@@ -44,6 +47,10 @@ pub struct Node<'a> {
     pub anomalous: bool,
     /// Its severity number (OTLP: 1 to 24, 0 unknown).
     pub severity_number: i32,
+    /// Ids that it shares with other records (trace, span, request), as hashes.
+    pub ids: &'a [u64],
+    /// It was observed so much later than it happened that it opens no incident.
+    pub delayed: bool,
 }
 
 /// What happened since the start, for metrics; not part of the state.
@@ -80,4 +87,130 @@ pub struct Counters {
 /// A duration as nanoseconds, at most what fits.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// One of the rules, with what it remembers.
+#[derive(Clone, Debug)]
+pub enum Correlator {
+    /// See [`Evidence`].
+    Evidence(Box<Evidence>),
+    /// See [`Components`].
+    Components(Box<Components>),
+}
+
+/// Either rule's state; what was learned by another than the one in use is left behind, but for the ids that were given.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CorrelatorState {
+    #[prost(message, optional, tag = "1")]
+    evidence: Option<EvidenceState>,
+    #[prost(message, optional, tag = "2")]
+    components: Option<ComponentsState>,
+}
+
+/// Does the same with whichever rule it is.
+macro_rules! either {
+    ($correlator:expr, $it:ident => $what:expr) => {
+        match $correlator {
+            Correlator::Evidence($it) => $what,
+            Correlator::Components($it) => $what,
+        }
+    };
+}
+
+impl Correlator {
+    /// A correlator that has seen nothing.
+    pub fn new(settings: Settings) -> Self {
+        match settings.mode {
+            Mode::Evidence => Self::Evidence(Box::new(Evidence::new(settings))),
+            Mode::Components => Self::Components(Box::new(Components::new(settings))),
+        }
+    }
+
+    /// A correlator that goes on from `state`, if that is of the rule in use.
+    pub fn restore(settings: Settings, state: CorrelatorState) -> Self {
+        match settings.mode {
+            Mode::Evidence => {
+                let state = state.evidence.unwrap_or_default();
+                Self::Evidence(Box::new(Evidence::restore(settings, state)))
+            }
+            Mode::Components => {
+                let state = state.components.unwrap_or_default();
+                Self::Components(Box::new(Components::restore(settings, state)))
+            }
+        }
+    }
+
+    /// The state, for a snapshot. Drain events and changes first: those not drained are not in it.
+    pub fn export(&self) -> CorrelatorState {
+        let mut state = CorrelatorState::default();
+        match self {
+            Self::Evidence(it) => state.evidence = Some(it.export()),
+            Self::Components(it) => state.components = Some(it.export()),
+        }
+        state
+    }
+
+    /// Hashes the ids to come with this seed: a correlator with another gives other ids for the same records.
+    pub fn seed_ids(&mut self, seed: u64) {
+        either!(self, it => it.seed_ids(seed));
+    }
+
+    /// Takes the next record. Its incident at this moment; `None` when it is part of none.
+    pub fn observe(&mut self, node: &Node<'_>) -> Option<IncidentId> {
+        either!(self, it => it.observe(node))
+    }
+
+    /// A template's embedding becomes known after records of it were observed without. Nothing if it was known.
+    pub fn learn(&mut self, key: TemplateKey, embedding: &Embedding) {
+        either!(self, it => it.learn(key, embedding));
+    }
+
+    /// Replays what the journal tells of what happened after the snapshot.
+    pub fn apply(&mut self, event: &Event) {
+        either!(self, it => it.apply(event));
+    }
+
+    /// The incident that goes on under this id or the one it became part of; an unknown id stands for itself.
+    pub fn resolve(&self, id: IncidentId) -> IncidentId {
+        either!(self, it => it.resolve(id))
+    }
+
+    /// Moves the events since the last drain to `out`, in order. They are kept until drained: drain after each batch.
+    pub fn drain(&mut self, out: &mut Vec<Event>) {
+        either!(self, it => it.drain(out));
+    }
+
+    /// Moves what happened to incidents since the last drain to `out`, in order.
+    pub fn drain_changes(&mut self, out: &mut Vec<Change>) {
+        either!(self, it => it.drain_changes(out));
+    }
+
+    /// The open incidents, by id (so by the time at which they began when they opened).
+    pub fn incidents(&self) -> Vec<Incident> {
+        either!(self, it => it.incidents())
+    }
+
+    /// The open incident of this id or alias.
+    pub fn incident(&self, id: IncidentId) -> Option<Incident> {
+        either!(self, it => it.incident(id))
+    }
+
+    /// How many incidents are open.
+    pub fn open_incidents(&self) -> usize {
+        either!(self, it => it.open_incidents())
+    }
+}
+
+impl CorrelatorState {
+    /// Keeps no text of a log; keys and embeddings stay.
+    pub fn drop_texts(&mut self) {
+        self.evidence.iter_mut().for_each(EvidenceState::drop_texts);
+        self.components.iter_mut().for_each(ComponentsState::drop_texts);
+    }
+
+    /// Empties every text that `matches`, and forgets what it meant; returns how many there were.
+    pub fn forget(&mut self, matches: impl Fn(&str) -> bool) -> usize {
+        let evidence = self.evidence.as_mut().map_or(0, |state| state.forget(&matches));
+        evidence + self.components.as_mut().map_or(0, |state| state.forget(&matches))
+    }
 }

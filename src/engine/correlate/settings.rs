@@ -17,16 +17,38 @@ pub enum Scope {
     All,
 }
 
+/// Which rule makes incidents of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// By everything that speaks for it: meaning, shared ids, time, services, company.
+    #[default]
+    Evidence,
+    /// Connected components of close and alike records: the notebook's rule.
+    Components,
+}
+
 /// How records become incidents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Two records further apart than this, or exactly this, share no edge.
+    /// The rule.
+    pub mode: Mode,
+    /// An incident ends after so much silence. `components`: records this far apart or further share no edge.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub window: Duration,
-    /// Two records share an edge when the cosine of their embeddings is greater.
+    /// A normal record is context of an incident it is alike to with a greater cosine. `components`: records share an edge
+    /// when the cosine of their embeddings is greater.
     pub similarity: f32,
-    /// Which records are nodes.
+    /// An incident that lives longer goes on in a child. Not in `components`.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_life: Duration,
+    /// Anomalous records from which on an incident is told; one fatal record is enough. Not in `components`.
+    pub min_records: u64,
+    /// Records that were observed so much later than they happened open no incident: a backlog is read. 0s: all may.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_delay: Duration,
+    /// Which records are nodes (`components`).
     pub scope: Scope,
     /// How much earlier than the latest record a record may be and still be placed exactly.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -42,12 +64,16 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            mode: Mode::Evidence,
             window: Duration::from_secs(300),
             similarity: 0.8,
+            max_life: Duration::from_secs(1800),
+            min_records: 3,
+            max_delay: Duration::from_secs(3600),
             scope: Scope::Anomalous,
             allowed_lateness: Duration::from_secs(120),
             max_live_templates: 4096,
-            max_open_incidents: 4096,
+            max_open_incidents: 256,
             max_aliases: 16_384,
         }
     }
@@ -59,6 +85,13 @@ impl Settings {
     /// # Errors
     /// The key, what is wrong with it, and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
+        if self.max_life < self.window {
+            return Err(format!(
+                "max_life: {}s is shorter than window, {}s; write a longer one such as 30m",
+                self.max_life.as_secs(),
+                self.window.as_secs()
+            ));
+        }
         if self.window.is_zero() {
             return Err("window: 0 joins nothing; write a duration such as 300s".into());
         }

@@ -121,3 +121,85 @@ impl Templates {
         (listed, others + self.others)
     }
 }
+
+/// As it is written.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TemplateCountState {
+    #[prost(fixed64, tag = "1")]
+    pub(super) key: u64,
+    #[prost(string, tag = "2")]
+    pub(super) text: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) records: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) anomalous_records: u64,
+}
+
+/// As it is written.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TallyState {
+    #[prost(uint64, tag = "1")]
+    pub(super) records: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) anomalous: u64,
+    #[prost(fixed64, tag = "3")]
+    pub(super) first: u64,
+    #[prost(fixed64, tag = "4")]
+    pub(super) last: u64,
+    #[prost(int32, tag = "5")]
+    pub(super) worst_severity: i32,
+    #[prost(string, repeated, tag = "6")]
+    pub(super) services: Vec<String>,
+    #[prost(uint64, tag = "7")]
+    pub(super) other_services: u64,
+}
+
+impl From<&Tally> for TallyState {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            records: tally.records,
+            anomalous: tally.anomalous,
+            first: tally.first,
+            last: tally.last,
+            worst_severity: tally.worst_severity,
+            services: tally.services.iter().map(|service| service.to_string()).collect(),
+            other_services: tally.other_services,
+        }
+    }
+}
+
+impl From<TallyState> for Tally {
+    fn from(state: TallyState) -> Self {
+        Self {
+            records: state.records,
+            anomalous: state.anomalous,
+            first: state.first,
+            last: state.last,
+            worst_severity: state.worst_severity,
+            services: state.services.into_iter().map(Arc::from).collect(),
+            other_services: state.other_services,
+        }
+    }
+}
+
+impl From<&TemplateCount> for TemplateCountState {
+    fn from(count: &TemplateCount) -> Self {
+        Self {
+            key: count.template.0,
+            text: count.text.to_string(),
+            records: count.records,
+            anomalous_records: count.anomalous_records,
+        }
+    }
+}
+
+impl From<TemplateCountState> for TemplateCount {
+    fn from(state: TemplateCountState) -> Self {
+        Self {
+            template: TemplateKey(state.key),
+            text: Arc::from(state.text),
+            records: state.records,
+            anomalous_records: state.anomalous_records,
+        }
+    }
+}

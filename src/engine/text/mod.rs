@@ -11,6 +11,7 @@
 mod canonical;
 mod escapes;
 mod fields;
+mod ids;
 mod logfmt;
 mod mask;
 mod prefix;
@@ -23,6 +24,7 @@ use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::view::{Record, Resource};
+pub use ids::shared_ids;
 pub use mask::{MAX_TEMPLATE_BYTES, mask};
 pub use rules::{Glob, MaskingRule, Matcher, Pattern, Placeholder};
 pub use settings::{ServiceSettings, Settings};

@@ -18,7 +18,6 @@
 //! a normal record attaches to the nearest touching run's incident (equally near: opened first), and neither extends a
 //! run nor bridges. Absent on purpose: services, trace ids and severities as evidence; they are told, not weighed.
 
-mod clock;
 mod graph;
 mod incident;
 mod life;
@@ -32,10 +31,10 @@ use std::collections::HashMap;
 pub use self::graph::components;
 pub use self::state::ComponentsState;
 
-use self::clock::Clock;
 use self::incident::{Aliases, Group, Survivor};
 use self::runs::Runs;
 use self::slab::Slab;
+use super::clock::Clock;
 use super::event::Event;
 use super::id::{IncidentId, Mixing, UsedIds};
 use super::incident::{Change, Happened, Incident, Status};

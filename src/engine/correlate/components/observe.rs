@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
+use super::super::clock::Arrival;
 use super::super::event::{Event, Extended, Joined, Opened, Origin};
 use super::super::id::IncidentId;
 use super::super::incident::{Happened, KeyRecord, MAX_SERVICE_BYTES, Status};
 use super::super::tally::{Tally, Templates};
 use super::super::{Node, Scope};
-use super::clock::Arrival;
 use super::incident::Group;
 use super::{Components, Member};
 use crate::engine::embed::Embedding;
@@ -295,6 +295,7 @@ impl Components {
                 .unwrap_or_default(),
             anomalous: node.anomalous,
             severity_number: node.severity_number,
+            ids: Vec::new(),
         }
     }
 
@@ -400,6 +401,8 @@ mod tests {
                 embedding: Some(&direction(f32::from(degrees))),
                 anomalous,
                 severity_number: 17,
+                ids: &[],
+                delayed: false,
             })
         }
 

@@ -13,7 +13,7 @@ use super::super::Settings;
 use super::super::event::{Event, Extended, Origin};
 use super::super::id::IncidentId;
 use super::super::incident::{KeyRecord, TemplateCount};
-use super::super::tally::{Tally, Templates};
+use super::super::tally::{Tally, TallyState, TemplateCountState, Templates};
 use super::Components;
 use super::incident::{Group, Survivor};
 use crate::engine::embed::Embedding;
@@ -68,36 +68,6 @@ struct IncidentState {
     other_templates: u64,
     #[prost(message, optional, tag = "8")]
     worst: Option<Origin>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TemplateCountState {
-    #[prost(fixed64, tag = "1")]
-    key: u64,
-    #[prost(string, tag = "2")]
-    text: String,
-    #[prost(uint64, tag = "3")]
-    records: u64,
-    #[prost(uint64, tag = "4")]
-    anomalous_records: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TallyState {
-    #[prost(uint64, tag = "1")]
-    records: u64,
-    #[prost(uint64, tag = "2")]
-    anomalous: u64,
-    #[prost(fixed64, tag = "3")]
-    first: u64,
-    #[prost(fixed64, tag = "4")]
-    last: u64,
-    #[prost(int32, tag = "5")]
-    worst_severity: i32,
-    #[prost(string, repeated, tag = "6")]
-    services: Vec<String>,
-    #[prost(uint64, tag = "7")]
-    other_services: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -246,16 +216,7 @@ impl Components {
         incident.leading_sequence = state.leading_sequence;
         incident.past = state.past.map(Tally::from).unwrap_or_default();
         let listed = (state.past_templates.into_iter())
-            .map(|count| {
-                let template = TemplateKey(count.key);
-                let count = TemplateCount {
-                    template,
-                    text: Arc::from(count.text),
-                    records: count.records,
-                    anomalous_records: count.anomalous_records,
-                };
-                (template, count)
-            })
+            .map(|count| (TemplateKey(count.key), TemplateCount::from(count)))
             .collect();
         incident.past_templates = Templates {
             listed,
@@ -481,43 +442,10 @@ fn incident_state(incident: &Group) -> IncidentState {
         leading: Some(Origin::from(&incident.leading)),
         leading_sequence: incident.leading_sequence,
         past: Some(TallyState::from(&incident.past)),
-        past_templates: (incident.past_templates.listed.iter())
-            .map(|(key, count)| TemplateCountState {
-                key: key.0,
-                text: count.text.to_string(),
-                records: count.records,
-                anomalous_records: count.anomalous_records,
-            })
+        past_templates: (incident.past_templates.listed.values())
+            .map(TemplateCountState::from)
             .collect(),
         other_templates: incident.past_templates.others,
         worst: Some(Origin::from(&incident.worst)),
-    }
-}
-
-impl From<&Tally> for TallyState {
-    fn from(tally: &Tally) -> Self {
-        Self {
-            records: tally.records,
-            anomalous: tally.anomalous,
-            first: tally.first,
-            last: tally.last,
-            worst_severity: tally.worst_severity,
-            services: tally.services.iter().map(|service| service.to_string()).collect(),
-            other_services: tally.other_services,
-        }
-    }
-}
-
-impl From<TallyState> for Tally {
-    fn from(state: TallyState) -> Self {
-        Self {
-            records: state.records,
-            anomalous: state.anomalous,
-            first: state.first,
-            last: state.last,
-            worst_severity: state.worst_severity,
-            services: state.services.into_iter().map(Arc::from).collect(),
-            other_services: state.other_services,
-        }
     }
 }

@@ -1,0 +1,525 @@
+//! `mode: evidence`: incidents by what speaks for them, as they happen.
+//!
+//! In: one node per record, with times in any order. Out: the id of its incident at that moment, [`Event`]s for the journal,
+//! [`Change`]s for whoever watches. Anomalous records become episodes (`episode`), the log of which is folded into
+//! incidents (`fold`, `group`, `rhythm`, `companions`) in the order of their first records. What is older than the
+//! watermark is folded once and for all (`settle`); what is younger is folded on top, and again whenever a record comes
+//! out of order. So the partition depends on the records, not on the order or the batches they came in, as long as none is
+//! later than `allowed_lateness` behind its own service. Names are kept beside (`names`): an id is given at opening and
+//! never taken back; what the log teaches later is told as a merge.
+//!
+//! A normal record that is alike and near joins as context: it carries the id, is counted apart, and changes nothing.
+//! Promises: as of the room; and an incident ends after `window` of silence, lives `max_life` at most (then it has a child)
+//! and is never reopened. Absent on purpose: weights to be set, see `group`.
+
+mod companions;
+mod context;
+mod episode;
+mod fold;
+mod group;
+mod names;
+mod rhythm;
+mod seen;
+mod settle;
+mod state;
+mod told;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::state::EvidenceState;
+
+use self::context::Context;
+use self::episode::{Episode, MAX_IDS, Place};
+use self::fold::{Fold, Limits, Step};
+use self::names::Names;
+use self::seen::Seen;
+use self::told::Past;
+use super::clock::{Arrival, Clock};
+use super::event::Event;
+use super::id::{IncidentId, Mixing};
+use super::incident::{Change, Ending, Incident, MAX_SERVICE_BYTES};
+use super::{Counters, Node, Settings, nanos};
+use crate::engine::embed::Embedding;
+use crate::engine::text::TemplateKey;
+
+/// Records of a kind at most so far apart are one episode; a service that pauses no longer still speaks. Nanoseconds.
+const UTTERANCE_NANO: u64 = 1_000_000_000;
+/// An episode stays within one such span of time, so that what is long since over is not changed by what comes.
+const SPAN_NANO: u64 = 60 * 1_000_000_000;
+/// A service may be so far behind the others and still be waited for, nanoseconds.
+const MAX_LAG_NANO: u64 = 900 * 1_000_000_000;
+/// Services whose lag is known; the one silent longest is forgotten.
+const MAX_SERVICES: usize = 4096;
+
+/// An episode of the log, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    episode: Episode,
+    /// The group it belongs to now.
+    group: Place,
+    /// Its last record as told to the journal.
+    told: u64,
+}
+
+/// The serial state. See the module.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    settings: Settings,
+    limits: Limits,
+    id_seed: u64,
+    clock: Clock,
+    /// By service: its latest time, and how far behind the latest of all that was.
+    services: BTreeMap<u64, (u64, u64)>,
+    /// Everything before this is folded for good.
+    settled: u64,
+    base: Fold,
+    /// The base, and the log folded on top.
+    live: Fold,
+    log: BTreeMap<Place, Entry>,
+    /// The latest episode of a kind.
+    latest: HashMap<(u64, u64), Place, Mixing>,
+    names: Names,
+    /// What is counted of open incidents and is in no entry of the log.
+    past: BTreeMap<Place, Past>,
+    /// Open incidents that were told: when last, and how.
+    announced: BTreeMap<IncidentId, (u64, Arc<Incident>)>,
+    /// Ids of incidents that are over and may have children.
+    parents: BTreeMap<Place, IncidentId>,
+    context: Context,
+    seen: Seen,
+    /// Scratch: the fresh ids of a record, sorted.
+    fresh: Vec<u64>,
+    events: Vec<Event>,
+    changes: Vec<Change>,
+    replaying: bool,
+    counters: Counters,
+}
+
+impl Evidence {
+    /// Knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let limits = Limits {
+            idle: nanos(settings.window),
+            life: nanos(settings.max_life),
+            groups: settings.max_open_incidents,
+        };
+        Self {
+            clock: Clock::new(limits.idle, nanos(settings.allowed_lateness)),
+            limits,
+            id_seed: 0,
+            services: BTreeMap::new(),
+            settled: 0,
+            base: Fold::default(),
+            live: Fold::default(),
+            log: BTreeMap::new(),
+            latest: HashMap::default(),
+            names: Names::new(settings.max_aliases),
+            past: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            context: Context::default(),
+            seen: Seen::default(),
+            fresh: Vec::new(),
+            events: Vec::new(),
+            changes: Vec::new(),
+            replaying: false,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// Hashes the ids to come with this seed.
+    pub fn seed_ids(&mut self, seed: u64) {
+        self.id_seed = seed;
+    }
+
+    /// Takes the next record. Its incident at this moment; `None` when it is part of none.
+    pub fn observe(&mut self, node: &Node<'_>) -> Option<IncidentId> {
+        self.counters.records += 1;
+        let arrival = self.clock.observe(node.time_unix_nano);
+        let service = service_hash(node.service);
+        let late = self.hear(service, node.time_unix_nano, arrival);
+        if self.clock.watermark() >= self.settled.saturating_add(SPAN_NANO) {
+            self.settle();
+        }
+        let mut fresh = std::mem::take(&mut self.fresh);
+        fresh.clear();
+        fresh.extend(node.ids.iter().filter(|id| self.seen.note(**id, node.time_unix_nano)));
+        fresh.sort_unstable();
+        fresh.dedup();
+        fresh.truncate(MAX_IDS);
+        let incident = if node.delayed {
+            None
+        } else {
+            self.place(node, service, late, &fresh)
+        };
+        self.fresh = fresh;
+        incident
+    }
+
+    /// The incident of a record with these fresh ids.
+    fn place(&mut self, node: &Node<'_>, service: u64, late: bool, ids: &[u64]) -> Option<IncidentId> {
+        if !node.anomalous {
+            return self.attach(node, service, ids);
+        }
+        let kind = (node.template.0, service);
+        let place = match self.entry_of(kind, node.time_unix_nano) {
+            Some(place) => self.extend(place, node),
+            None if late => {
+                self.counters.late += 1;
+                self.counters.late_unplaced += 1;
+                return None;
+            }
+            None => self.begin(kind, node, ids),
+        };
+        let group = self.log.get(&place)?.group;
+        self.grown(group, node.time_unix_nano, node.severity_number);
+        self.names.of(group)
+    }
+
+    /// Notes how far a service is. Whether the record is too late to be an entry of the log.
+    fn hear(&mut self, service: u64, time: u64, arrival: Arrival) -> bool {
+        let now = self.clock.now.unwrap_or(time);
+        let known = self.services.get(&service).map_or(0, |(latest, _)| *latest);
+        if arrival != Arrival::Ahead {
+            let latest = known.max(time);
+            self.services.insert(service, (latest, now.saturating_sub(latest)));
+        }
+        if self.services.len() > MAX_SERVICES
+            && let Some(quietest) = self
+                .services
+                .iter()
+                .min_by_key(|(_, (latest, _))| *latest)
+                .map(|(it, _)| *it)
+        {
+            self.services.remove(&quietest);
+        }
+        // Later than its own service allows, or the service is so far behind that nobody waits for it.
+        let behind = known.saturating_sub(time) > nanos(self.settings.allowed_lateness);
+        time < self.settled && (behind || now.saturating_sub(time) > MAX_LAG_NANO)
+    }
+
+    /// The entry that a record of this kind and time extends.
+    fn entry_of(&self, kind: (u64, u64), time: u64) -> Option<Place> {
+        let reaches = |place: &Place| {
+            let last = self.log.get(place).map_or(0, |entry| entry.episode.last);
+            place.first <= time && time <= last.saturating_add(UTTERANCE_NANO) && same_span(place.first, time)
+        };
+        match self.latest.get(&kind) {
+            None => None,
+            Some(place) if reaches(place) => Some(*place),
+            Some(place) if place.first <= time => None,
+            Some(_) => {
+                let from = span_start(time);
+                let mut earlier = self.log.range(
+                    Place {
+                        first: from,
+                        kind: (0, 0),
+                    }..=Place { first: time, kind },
+                );
+                let found = earlier.rfind(|(place, _)| place.kind == kind).map(|(place, _)| *place);
+                found.filter(reaches)
+            }
+        }
+    }
+
+    /// A record of an episode that is in the log: nothing is to be weighed.
+    fn extend(&mut self, place: Place, node: &Node<'_>) -> Place {
+        let time = node.time_unix_nano;
+        let Some(entry) = self.log.get_mut(&place) else {
+            return place;
+        };
+        let in_order = time >= entry.episode.last;
+        entry.episode.extend(time, node.severity_number);
+        let (group, first_id, last) = (
+            entry.group,
+            entry.episode.ids.first().copied().unwrap_or_default(),
+            entry.episode.last,
+        );
+        if !self.replaying && last.saturating_sub(entry.told) >= SPAN_NANO / 4 {
+            entry.told = last;
+            self.tell_reach(place);
+        }
+        self.live.touch(group, place, first_id, last);
+        if in_order && self.reaches_next(place, last) {
+            self.unite_from(place);
+        }
+        place
+    }
+
+    /// A record that begins an episode, or makes one begin earlier.
+    fn begin(&mut self, kind: (u64, u64), node: &Node<'_>, ids: &[u64]) -> Place {
+        let time = node.time_unix_nano;
+        let end = node.service.floor_char_boundary(MAX_SERVICE_BYTES);
+        let place = Place { first: time, kind };
+        let entry = Entry {
+            episode: Episode {
+                service: Arc::from(node.service.get(..end).unwrap_or_default()),
+                text: Arc::from(node.text),
+                embedding: node.embedding.cloned(),
+                last: time,
+                ids: ids.to_vec(),
+                records: 1,
+                severity_number: node.severity_number,
+                grave_unix_nano: time,
+            },
+            group: place,
+            told: time,
+        };
+        let is_latest = self.log.last_key_value().is_none_or(|(last, _)| *last < place);
+        self.log.insert(place, entry);
+        let newest = self.latest.entry(kind).or_insert(place);
+        *newest = place.max(*newest);
+        if self.reaches_next(place, time) {
+            self.unite_from(place);
+        } else if is_latest {
+            self.fold_entry(place);
+            self.join_told(place);
+        } else {
+            self.fold_again();
+            self.join_told(place);
+        }
+        if self.log.len() > self.settings.max_live_templates.saturating_mul(2) {
+            self.make_room();
+        }
+        place
+    }
+
+    /// Whether the next episode of the kind begins where this one now reaches.
+    fn reaches_next(&self, place: Place, last: u64) -> bool {
+        self.next_of(place, last).is_some()
+    }
+
+    fn next_of(&self, place: Place, last: u64) -> Option<Place> {
+        if self.latest.get(&place.kind).is_some_and(|latest| *latest <= place) {
+            return None;
+        }
+        let until = last.saturating_add(UTTERANCE_NANO);
+        let after = Place {
+            first: place.first.saturating_add(1),
+            kind: (0, 0),
+        };
+        let mut later = self.log.range(
+            after..=Place {
+                first: until.max(after.first),
+                kind: (u64::MAX, u64::MAX),
+            },
+        );
+        let next = later.find(|(next, _)| next.kind == place.kind).map(|(next, _)| *next)?;
+        (next.first <= until && same_span(next.first, place.first)).then_some(next)
+    }
+
+    /// Two episodes of a kind turned out to be one; the log is another now.
+    fn unite_from(&mut self, place: Place) {
+        while let Some(last) = self.log.get(&place).map(|entry| entry.episode.last)
+            && let Some(next) = self.next_of(place, last)
+            && let Some(absorbed) = self.log.remove(&next)
+        {
+            if let Some(entry) = self.log.get_mut(&place) {
+                entry.episode.absorb(&absorbed.episode);
+            }
+            self.names.opener_moved(next, place);
+            if self.latest.get(&place.kind) == Some(&next) {
+                self.latest.insert(place.kind, place);
+            }
+        }
+        self.fold_again();
+        self.join_told(place);
+    }
+
+    /// Folds the youngest entry of the log.
+    fn fold_entry(&mut self, place: Place) {
+        let Some(entry) = self.log.get(&place) else { return };
+        let step = self.live.take(place, &entry.episode, &self.limits);
+        self.counters.runs += 1;
+        self.take_step(place, &step);
+    }
+
+    /// What a step of the live fold means for the log and the names.
+    fn take_step(&mut self, place: Place, step: &Step) {
+        for younger in &step.merged {
+            for entry in self.log.values_mut().filter(|entry| entry.group == *younger) {
+                entry.group = step.group;
+            }
+        }
+        if let Some(entry) = self.log.get_mut(&place) {
+            entry.group = step.group;
+        }
+        if step.opened {
+            self.name(step.group);
+        }
+        for younger in &step.merged {
+            self.merge_names(*younger, step.group);
+        }
+        self.context.changed();
+    }
+
+    /// Folds the whole log again on top of the base: a record has come out of order.
+    fn fold_again(&mut self) {
+        self.live = self.base.clone();
+        let mut merged: Vec<(Place, Place)> = Vec::new();
+        let mut groups: Vec<(Place, Place)> = Vec::with_capacity(self.log.len());
+        for (place, entry) in &self.log {
+            let step = self.live.take(*place, &entry.episode, &self.limits);
+            merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
+            groups.push((*place, step.group));
+        }
+        let survivor = |mut group: Place| {
+            while let Some((_, into)) = merged.iter().find(|(younger, _)| *younger == group) {
+                group = *into;
+            }
+            group
+        };
+        for (place, group) in groups {
+            if let Some(entry) = self.log.get_mut(&place) {
+                entry.group = survivor(group);
+            }
+        }
+        self.rename(&merged);
+        self.context.changed();
+    }
+
+    /// Names what the log now opens, and says which names are aliases.
+    fn rename(&mut self, merged: &[(Place, Place)]) {
+        let orphans: Vec<(Place, u64)> = (self.names.by_group.iter())
+            .filter(|(group, _)| !self.live.groups.contains_key(group))
+            .map(|(group, (_, named))| (*group, *named))
+            .collect();
+        let now_in = |group: Place| {
+            let entry = self.log.get(&group).map(|entry| entry.group);
+            let merged = merged
+                .iter()
+                .find(|(younger, _)| *younger == group)
+                .map(|(_, into)| *into);
+            entry.or(merged)
+        };
+        let mut moved: Vec<(Place, Place)> = Vec::new();
+        for group in self.live.groups.keys().filter(|group| self.names.of(**group).is_none()) {
+            let heirs = orphans.iter().filter(|(orphan, _)| now_in(*orphan) == Some(*group));
+            if let Some((heir, _)) = heirs.min_by_key(|(_, named)| *named) {
+                moved.push((*heir, *group));
+            }
+        }
+        let aliases: Vec<(Place, Option<Place>)> = (orphans.iter())
+            .filter(|(orphan, _)| moved.iter().all(|(heir, _)| heir != orphan))
+            .map(|(orphan, _)| (*orphan, now_in(*orphan)))
+            .collect();
+        for (from, to) in moved {
+            self.names.opener_moved(from, to);
+            if let Some(past) = self.past.remove(&from) {
+                self.past.entry(to).or_default().absorb(past);
+            }
+        }
+        let unnamed: Vec<Place> = self.live.groups.keys().copied().collect();
+        for group in unnamed {
+            self.name(group);
+        }
+        for (orphan, into) in aliases {
+            match into {
+                Some(into) => self.merge_names(orphan, into),
+                None => {
+                    self.tell_closed(orphan, Ending::Bound);
+                }
+            }
+        }
+    }
+
+    /// A template's embedding becomes known after records of it were observed without.
+    pub fn learn(&mut self, key: TemplateKey, embedding: &Embedding) {
+        let mut learned = false;
+        for (place, entry) in &mut self.log {
+            if place.kind.0 == key.0 && entry.episode.embedding.is_none() {
+                entry.episode.embedding = Some(embedding.clone());
+                learned = true;
+            }
+        }
+        if learned {
+            self.fold_again();
+        }
+    }
+
+    /// It is at least this late, as one knows who sees more than the records.
+    pub fn advance(&mut self, time_unix_nano: u64) {
+        self.clock.advance(time_unix_nano);
+        self.settle();
+    }
+
+    /// The incident that goes on under this id or the one it became part of; an unknown id stands for itself.
+    pub fn resolve(&self, id: IncidentId) -> IncidentId {
+        self.names.resolve(id)
+    }
+
+    /// Moves the events since the last drain to `out`, in order.
+    pub fn drain(&mut self, out: &mut Vec<Event>) {
+        out.append(&mut self.events);
+    }
+
+    /// Moves what happened to incidents since the last drain to `out`, in order.
+    pub fn drain_changes(&mut self, out: &mut Vec<Change>) {
+        out.append(&mut self.changes);
+    }
+
+    /// The open incidents, by id.
+    pub fn incidents(&self) -> Vec<Incident> {
+        let mut all: Vec<Incident> = (self.live.groups.keys())
+            .filter_map(|group| self.describe(*group))
+            .collect();
+        all.sort_unstable_by_key(|incident| incident.id);
+        all
+    }
+
+    /// The open incident of this id or alias.
+    pub fn incident(&self, id: IncidentId) -> Option<Incident> {
+        self.describe(self.names.group(self.names.resolve(id))?)
+    }
+
+    /// The incident that an anomalous record is in by all that is known now, as long as that may still change.
+    pub fn incident_at(&self, template: TemplateKey, service: &str, time_unix_nano: u64) -> Option<IncidentId> {
+        let kind = (template.0, service_hash(service));
+        let until = Place {
+            first: time_unix_nano,
+            kind: (u64::MAX, u64::MAX),
+        };
+        let mut earlier = self.log.range(..=until).rev().filter(|(place, _)| place.kind == kind);
+        let (_, entry) = earlier
+            .next()
+            .filter(|(_, entry)| time_unix_nano <= entry.episode.last)?;
+        self.names.of(entry.group)
+    }
+
+    /// Episodes that may still change.
+    pub fn unsettled(&self) -> usize {
+        self.log.len()
+    }
+
+    /// How many incidents are open.
+    pub fn open_incidents(&self) -> usize {
+        self.live.groups.len()
+    }
+
+    /// What happened since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn tell(&mut self, event: Event) {
+        if !self.replaying {
+            self.events.push(event);
+        }
+    }
+}
+
+fn service_hash(service: &str) -> u64 {
+    xxh3_64(service.as_bytes())
+}
+
+fn span_start(time: u64) -> u64 {
+    time - time % SPAN_NANO
+}
+
+fn same_span(one: u64, other: u64) -> bool {
+    span_start(one) == span_start(other)
+}
