@@ -3,7 +3,11 @@
 //! What enters: changes of incidents. What leaves: `ExportLogsServiceRequest`s to an exporter. Promises: events of one tenant
 //! are a request of their own, named as the tenant's records are; an exporter that is down costs events, never logs: what it
 //! does not take within [`PATIENCE`], retries of its own included, is dropped and counted. Absent on purpose: what an event
-//! says (`engine::tell`), and which exporter it is.
+//! says (`engine::tell`), its bytes ([`record`]), and which exporter it is.
+
+mod record;
+
+pub use self::record::{Sender, event};
 
 use std::{
     collections::VecDeque,
@@ -19,7 +23,7 @@ use crate::{
     edge::{BoxFuture, Exporter, Listener, Metadata, Request, Told},
     engine::{
         correlate::{Change, Happened},
-        tell::{Report, Sender, event},
+        tell::Report,
         tenant::{self, Tenant},
     },
 };

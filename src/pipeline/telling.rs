@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
-        broadcast::{Receiver, error::RecvError},
+        broadcast::{
+            Receiver,
+            error::{RecvError, TryRecvError},
+        },
         watch,
     },
     time::{Instant, sleep_until},
@@ -121,8 +124,12 @@ impl Telling {
             }
             self.step().await;
         }
-        while let Ok(notice) = self.notices.try_recv() {
-            self.hear(Ok(notice));
+        loop {
+            match self.notices.try_recv() {
+                Ok(notice) => self.hear(Ok(notice)),
+                Err(TryRecvError::Lagged(missed)) => self.hear(Err(RecvError::Lagged(missed))),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
         }
         let end = Instant::now() + DRAIN;
         while self.pipeline.mode() == Mode::Mark {

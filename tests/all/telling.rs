@@ -19,14 +19,14 @@ use harbinger::{
         self,
         correlate::{Change, Ending, Happened, Incident, IncidentId, KeyRecord, Status},
         front::Treatment,
-        tell::{self, Report, Sender},
+        tell::{self, Report},
         tenant::Tenant,
         text::TemplateKey,
         view::View,
     },
     pipeline::{
         Mode, Parts, Pipeline,
-        events::{self, Events},
+        events::{self, Events, Sender},
         telling::{Counted, Telling},
     },
     telemetry::Metrics,
@@ -476,7 +476,7 @@ fn loop_back(with_scope: bool) -> Vec<u8> {
         incident_id: "incident_id".to_owned(),
         ..Sender::default()
     };
-    let mut request = ExportLogsServiceRequest::decode(&*tell::event(&sender, &[(report, 7)])).unwrap();
+    let mut request = ExportLogsServiceRequest::decode(&*events::event(&sender, &[(report, 7)])).unwrap();
     let logs = &mut request.resource_logs[0].scope_logs;
     if with_scope {
         // Something on the way took the attribute away.
@@ -529,7 +529,7 @@ fn events_alone_pass_byte_for_byte() {
     let reports: Vec<(Report, u64)> = [opened(0), merged(1, 0), closed(0)]
         .map(|change| (Report::of(&Tenant::default(), &change, "incident_id"), 7))
         .into();
-    let bytes = tell::event(&Sender::default(), &reports);
+    let bytes = events::event(&Sender::default(), &reports);
     let front = engine::Settings::default().front();
     let view = View::parse(&bytes).unwrap();
     let batch = front.prepare(&view, START);

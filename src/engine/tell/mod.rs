@@ -1,15 +1,13 @@
 //! Incidents put into words: one report of each change, for events, alerts and webhooks alike.
 //!
 //! What enters: a [`Change`] of an incident, and whose it is. What leaves: a [`Report`], complete in itself and ready to be
-//! written as JSON; its sentence; the OTLP record that carries it ([`event`]). Promises: bounded, however large the incident
+//! written as JSON, with a sentence for people. Promises: bounded, however large the incident
 //! (lists of 16, texts of 256 bytes, cut between characters); a function of the change. Absent on purpose: who is told, and
 //! how it gets there.
 
-mod event;
 mod report;
 mod sentence;
 
-pub use self::event::{Sender, event};
 pub use self::report::{KeyRecordReport, Report, TemplateReport};
 
 use jiff::Timestamp;

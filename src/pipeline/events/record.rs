@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::{EVENT, KeyRecordReport, Report, SCOPE};
+use crate::engine::tell::{EVENT, KeyRecordReport, Report, SCOPE};
 
 /// Who sends events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
