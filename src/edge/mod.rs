@@ -136,4 +136,6 @@ pub trait Listener: Send + 'static {
     fn hear_open(&mut self, _open: Vec<(Tenant, Incident)>) {}
     /// Sends what is due, as far as one step goes: an attempt that ends by itself in bounded time.
     fn tell(&mut self) -> BoxFuture<'_, Told>;
+    /// Changes that it has heard of and not told.
+    fn waiting(&self) -> usize;
 }

@@ -363,6 +363,10 @@ impl Listener for Alertmanager {
     fn tell(&mut self) -> BoxFuture<'_, Told> {
         Box::pin(self.step())
     }
+
+    fn waiting(&self) -> usize {
+        self.known.values().filter(|known| known.due).count()
+    }
 }
 
 fn now_unix_nano() -> u64 {

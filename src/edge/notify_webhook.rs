@@ -181,4 +181,8 @@ impl Listener for Webhook {
     fn tell(&mut self) -> BoxFuture<'_, Told> {
         Box::pin(self.post())
     }
+
+    fn waiting(&self) -> usize {
+        self.queue.len()
+    }
 }

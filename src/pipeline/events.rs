@@ -177,6 +177,10 @@ impl Listener for Events {
     fn tell(&mut self) -> BoxFuture<'_, Told> {
         Box::pin(self.send())
     }
+
+    fn waiting(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 impl std::fmt::Debug for Events {

@@ -90,20 +90,23 @@ impl Telling {
 
     /// Tells until `stopped` turns true, and then what is left, for a while.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let name = self.listener.name();
         let mut ends = stopped.clone();
         let drained = async {
             // An error means that the sender is gone, which is a stop as well.
             let _ = ends.wait_for(|stop| *stop).await;
             tokio::time::sleep(DRAIN).await;
         };
-        tokio::select! {
-            () = self.until(&mut stopped) => {}
-            () = drained => tracing::warn!(
-                listener = name,
-                seconds = DRAIN.as_secs(),
+        let in_time = tokio::select! {
+            () = self.until(&mut stopped) => true,
+            () = drained => false,
+        };
+        let waiting = self.listener.waiting();
+        if waiting > 0 || !in_time {
+            tracing::warn!(
+                listener = self.listener.name(),
+                waiting,
                 "was not told of all that happened to incidents before the end; its other side was too slow"
-            ),
+            );
         }
     }
 

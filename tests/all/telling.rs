@@ -561,6 +561,10 @@ impl Listener for Mute {
             harbinger::edge::Told::default()
         })
     }
+
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
 fn pipeline(mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {

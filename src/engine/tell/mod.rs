@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_sentence_says_what_where_since_when_how_much_and_what_led() {
-        let led = "12 anomalous records and 30 usual beside, led by ERROR \"could not extend file \"<path>\": No space left \
-                   on device\" of db, at worst FATAL \"cannot reach the database, giving up\" of web.";
+        let led = "12 anomalous records and 30 usual beside, led by ERROR “could not extend file \"<path>\": No space left \
+                   on device” of db, at worst FATAL “cannot reach the database, giving up” of web.";
         let subject = "Incident 20241118-100000-k7f3qa in db and web";
         let of = |status| Incident { status, ..incident() };
         assert_eq!(
@@ -185,8 +185,8 @@ mod tests {
         assert_eq!(
             report.summary,
             "Incident 20241118-100000-k7f3qa of tenant acme in db since 2024-11-18 10:00:00 UTC, going on from \
-             20241118-095900-aaaaaa: 1 anomalous record, led by ERROR \"could not extend file \"<path>\": No space left on \
-             device\" of db."
+             20241118-095900-aaaaaa: 1 anomalous record, led by ERROR “could not extend file \"<path>\": No space left on \
+             device”."
         );
     }
 
@@ -198,7 +198,7 @@ mod tests {
         silent.templates[0].text = Arc::default();
         let report = Report::of(&Tenant::default(), &change(Happened::Opened, silent), "incident_id");
         assert!(
-            report.summary.ends_with("led by a record of db with severity ERROR."),
+            report.summary.ends_with("led by a record of severity ERROR of db."),
             "{}",
             report.summary
         );

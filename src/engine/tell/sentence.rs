@@ -94,6 +94,9 @@ fn amount(incident: &Incident) -> String {
 /// What led, and what was worst where that is another.
 fn leaders(incident: &Incident) -> String {
     let (leading, worst) = (&incident.leading_edge, &incident.worst);
+    // Where there is one service, it has been named.
+    let lonely = incident.services.len() == 1 && incident.records_of_other_services == 0;
+    let named = |record| named(record, !lonely);
     let led = format!("led by {}", named(leading));
     if leading.template == worst.template && leading.service == worst.service
         || leading.severity_number == worst.severity_number
@@ -104,22 +107,26 @@ fn leaders(incident: &Incident) -> String {
     }
 }
 
-/// `ERROR "no space left on device" of db`.
-fn named(record: &KeyRecord) -> String {
+/// `ERROR “no space left on device” of db`.
+fn named(record: &KeyRecord, with_service: bool) -> String {
     let severity = severity_text(record.severity_number);
-    let service = clip(&record.service, NAME_BYTES);
-    match (severity, record.text.is_empty()) {
-        (Some(severity), false) => format!("{severity} {} of {service}", quotation(&record.text)),
-        (None, false) => format!("{} of {service}", quotation(&record.text)),
-        (Some(severity), true) => format!("a record of {service} with severity {severity}"),
-        (None, true) => format!("a record of {service}"),
+    let what = match (severity, record.text.is_empty()) {
+        (Some(severity), false) => format!("{severity} {}", quotation(&record.text)),
+        (None, false) => quotation(&record.text),
+        (Some(severity), true) => format!("a record of severity {severity}"),
+        (None, true) => "a record".to_owned(),
+    };
+    if with_service {
+        format!("{what} of {}", clip(&record.service, NAME_BYTES))
+    } else {
+        what
     }
 }
 
-/// The text on one line.
+/// The text on one line, in quotes that texts of logs seldom have.
 fn quotation(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("\"{}\"", clip(&line, QUOTED_BYTES))
+    format!("“{}”", clip(&line, QUOTED_BYTES))
 }
 
 /// `2024-11-18 10:00:00 UTC`.
