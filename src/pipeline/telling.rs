@@ -122,24 +122,32 @@ impl Telling {
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
-                heard = self.notices.recv() => self.hear(heard),
+                heard = self.notices.recv() => {
+                    self.hear(heard);
+                    self.hear_all();
+                }
                 () = due => {}
             }
             self.step().await;
         }
-        loop {
-            match self.notices.try_recv() {
-                Ok(notice) => self.hear(Ok(notice)),
-                Err(TryRecvError::Lagged(missed)) => self.hear(Err(RecvError::Lagged(missed))),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
-        }
+        self.hear_all();
         let end = Instant::now() + DRAIN;
         while self.pipeline.mode() == Mode::Mark {
             self.step().await;
             match self.next.filter(|next| *next < end) {
                 Some(next) => sleep_until(next).await,
                 None => break,
+            }
+        }
+    }
+
+    /// What has come meanwhile, so that it can be told together.
+    fn hear_all(&mut self) {
+        loop {
+            match self.notices.try_recv() {
+                Ok(notice) => self.hear(Ok(notice)),
+                Err(TryRecvError::Lagged(missed)) => self.hear(Err(RecvError::Lagged(missed))),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
     }
