@@ -36,10 +36,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use serde_json::json;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 const START: u64 = 1_731_924_000_000_000_000;
 
@@ -114,7 +111,6 @@ struct Server {
     posted: Arc<Mutex<Vec<serde_json::Value>>>,
     answers: Arc<Mutex<VecDeque<StatusCode>>>,
     firing: Arc<Mutex<serde_json::Value>>,
-    came: Arc<Notify>,
 }
 
 impl Server {
@@ -128,7 +124,6 @@ impl Server {
                 .lock()
                 .unwrap()
                 .push(serde_json::from_slice(&body).unwrap());
-            posts.came.notify_one();
             posts.answers.lock().unwrap().pop_front().unwrap_or(StatusCode::OK)
         };
         let list = async move || lists.firing.lock().unwrap().to_string();
