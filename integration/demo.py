@@ -67,6 +67,8 @@ def marked_records():
             for resource in json.loads(line)["resourceLogs"]:
                 service = attributes(resource["resource"]).get("service.name", "")
                 for scope in resource["scopeLogs"]:
+                    if scope["scope"]["name"] == "harbinger.incidents":
+                        continue  # what the agent says of incidents itself
                     for record in scope["logRecords"]:
                         body = record.get("body", {}).get("stringValue", "")
                         yield int(record["timeUnixNano"]) / 1e9, service, body, attributes(record)

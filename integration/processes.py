@@ -40,6 +40,10 @@ def otelcol():
     return binary("OTELCOL_BIN", "target/integration/otelcol", "build it (integration/collector/build.sh)")
 
 
+def alertmanager():
+    return binary("ALERTMANAGER_BIN", "target/integration/alertmanager", "build it (integration/alertmanager/build.sh)")
+
+
 _given_ports = set()
 
 

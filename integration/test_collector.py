@@ -93,7 +93,9 @@ def corpus():
 def records_of(request):
     for resource in request.get("resourceLogs", []):
         for scope in resource.get("scopeLogs", []):
-            yield from scope.get("logRecords", [])
+            # Not what Harbinger says of incidents itself.
+            if scope.get("scope", {}).get("name") != "harbinger.incidents":
+                yield from scope.get("logRecords", [])
 
 
 def body(record):

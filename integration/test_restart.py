@@ -11,32 +11,14 @@ Guarantees, with the real model on the recording:
 Standard library only.
 """
 
-import gzip
 import json
 import signal
 import subprocess
 import urllib.error
 import urllib.request
 
-from processes import EXAMPLES, ROOT, ProcessTest, free_port, harbinger
-
-RECORDING = ROOT / "integration/recording/recording.jsonl.gz"
-TRUTH = ROOT / "integration/recording/truth.json"
-
-
-def attributes(record):
-    return {item["key"]: next(iter(item["value"].values()), None) for item in record.get("attributes", [])}
-
-
-def records_of(request):
-    for resource in request["resourceLogs"]:
-        for scope in resource["scopeLogs"]:
-            yield from scope["logRecords"]
-
-
-def seconds(time):
-    """A time of the truth, in seconds since 1970."""
-    return int(time["unixNano"]) / 1e9
+from processes import EXAMPLES, ProcessTest, free_port, harbinger
+from recorded import TRUTH, attributes, fault, records_of, seconds, slice_of
 
 
 class Restart(ProcessTest):
@@ -65,14 +47,8 @@ class Restart(ProcessTest):
 
     def slice(self, name, start, end):
         """The recording's lines whose first record lies in [start, end), as a file; returns it and its record count."""
-        path, count = self.dir / name, 0
-        with gzip.open(RECORDING, "rt", encoding="utf-8") as lines, open(path, "w", encoding="utf-8") as out:
-            for line in lines:
-                records = list(records_of(json.loads(line)))
-                if start <= int(records[0]["timeUnixNano"]) / 1e9 < end:
-                    out.write(line)
-                    count += len(records)
-        return path, count
+        path = self.dir / name
+        return path, slice_of(path, start, end)
 
     def replay(self, path, speed="max"):
         command = [harbinger(), "replay", str(path), "--to", f"http://localhost:{self.port}", "--speed", speed]
@@ -84,9 +60,7 @@ class Restart(ProcessTest):
             return [(record, attributes(record)) for line in lines for record in records_of(json.loads(line))]
 
     def test_kill_9_in_the_middle_of_an_incident(self):
-        faults = json.loads(TRUTH.read_text(encoding="utf-8"))["faults"]
-        fault = next(fault for fault in faults if fault["name"] == "postgres_connections_exhausted")
-        start, end = seconds(fault["start"]), seconds(fault["end"])
+        start, end = fault("postgres_connections_exhausted")
         warm_up, warm_up_count = self.slice("warm-up.jsonl", 0, start)
         before, before_count = self.slice("before.jsonl", start, (start + end) / 2)
         after, after_count = self.slice("after.jsonl", (start + end) / 2, end + 120)

@@ -5,6 +5,8 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
+mod ways_out;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,12 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    config::{self, Exporter, Extension, Harbinger, Loaded, Receiver, Settings, service},
+    config::{self, Extension, Harbinger, Loaded, Receiver, Settings, service},
     edge::{
         self, Store,
-        export_debug::DebugExporter,
-        export_file::FileExporter,
-        export_otlp::OtlpExporter,
         health::{self, Pages},
         model::OnnxEmbedder,
         receive_grpc,
@@ -83,6 +82,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pages = bind_pages(settings).await?;
     let metrics = Arc::new(Metrics::default());
     let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
+    let listeners = ways_out::listen(settings, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
 
     let mut tasks = JoinSet::new();
@@ -119,6 +119,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
             "requests still in flight are given up; their callers were not answered"
         );
     }
+    listeners.finish().await;
     tasks.shutdown().await;
     tokio::task::spawn_blocking(move || pipeline.save()).await?;
     tracing::info!("stopped");
@@ -214,7 +215,7 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         embedder,
         embedding: harbinger.embedding.waiting.clone(),
         mode: harbinger.detection.mode,
-        exporter: exporter(settings)?,
+        exporter: ways_out::exporter(&settings.exporter)?,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
         metrics,
@@ -253,20 +254,6 @@ fn recover(
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
     Ok((recovered.state, loaded.next_epoch()))
-}
-
-fn exporter(settings: &Settings) -> Result<Arc<dyn edge::Exporter>> {
-    let (id, exporter) = &settings.exporter;
-    let context = || format!("exporters.{id}");
-    Ok(match exporter {
-        Exporter::OtlpGrpc(otlp) => Arc::new(
-            OtlpExporter::new(otlp, fastrand::u64(..))
-                .map_err(anyhow::Error::msg)
-                .with_context(context)?,
-        ),
-        Exporter::File(file) => Arc::new(FileExporter::open(file).with_context(context)?),
-        Exporter::Debug(debug) => Arc::new(DebugExporter::new(debug.clone())),
-    })
 }
 
 /// A kind of status page.

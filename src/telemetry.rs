@@ -133,6 +133,17 @@ metrics! {
     Counter replaced_attributes: "Inbound attributes that had one of our names.";
     Counter opened_incidents: "Incidents opened.";
     Counter merged_incidents: "Incidents that turned out to be part of an older one.";
+    Counter announced_incidents: "Incidents that became large enough to be told.";
+    Counter incidents_closed_by_silence: "Announced incidents of which nothing more was said.";
+    Counter incidents_closed_by_max_life: "Announced incidents that reached the longest life.";
+    Counter incidents_closed_by_bound: "Announced incidents closed because too many were open.";
+    Counter incidents_closed_by_dismissal: "Announced incidents that somebody dismissed.";
+    Counter incident_events_sent: "Events of incidents that the next hop has accepted.";
+    Counter incident_events_failed: "Events of incidents that the next hop did not accept.";
+    Counter incident_events_dropped: "Events of incidents for which there was no room, as the next hop was too slow.";
+    Counter notifications_sent: "Alerts and documents that a notifier's endpoint has accepted.";
+    Counter notifications_failed: "Attempts at alerts that failed, and documents that were given up.";
+    Counter notifications_dropped: "Changes of incidents that notifiers had no room for.";
     Counter embedding_templates: "Templates the model has embedded.";
     Counter embedding_failed_templates: "Templates the model failed on.";
     Counter embedding_late_templates: "Embeddings that came after a request's deadline.";

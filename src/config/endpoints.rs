@@ -60,11 +60,16 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             }
         }
     }
-    if let (id, Exporter::OtlpGrpc(exporter)) = &settings.exporter
-        && let Some(own) = listening
+    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+        let Exporter::OtlpGrpc(exporter) = exporter else {
+            continue;
+        };
+        let own = listening
             .iter()
-            .find(|own| same(&own.address, bare(&exporter.endpoint)))
-    {
+            .find(|own| same(&own.address, bare(&exporter.endpoint)));
+        let Some(own) = own else {
+            continue;
+        };
         let steps = ["exporters", &id.to_string(), "endpoint"].map(str::to_owned);
         let message = format!(
             "`{}` is this agent's own `{}`; write the endpoint of the next hop",
@@ -98,7 +103,7 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 /// Where the value at `steps` was written, or the deepest section above it that was.
-fn place(root: &Node, steps: &[String]) -> Option<Place> {
+pub fn place(root: &Node, steps: &[String]) -> Option<Place> {
     let mut node = root;
     for step in steps {
         match node.entry(step) {

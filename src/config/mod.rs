@@ -31,8 +31,8 @@ pub use finding::{ConfigError, Finding, Place};
 pub use preflight::preflight;
 pub use print::{REDACTED, print};
 pub use settings::{
-    Config, Detection, Embedding, Exporter, Extension, Harbinger, OtlpReceiver, Processor, Protocols, Receiver,
-    Settings, State,
+    Config, Detection, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor, Protocols,
+    Receiver, Settings, State,
 };
 
 /// A configuration that can be started.

@@ -17,7 +17,10 @@ use super::{
 pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     let mut findings = Vec::new();
     let mut tell = |key: String, message: String| findings.push(Finding::new(None, key, message));
-    if let (id, Exporter::File(file)) = &settings.exporter {
+    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+        let Exporter::File(file) = exporter else {
+            continue;
+        };
         let key = format!("exporters.{id}.path");
         let directory = file.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         if file.path.is_dir() {

@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    component::{ComponentId, Components},
+    component::{ComponentId, Components, Role},
     read::known_keys,
     service::{Service, Telemetry},
 };
@@ -18,13 +18,14 @@ use crate::{
     edge::{
         export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
+        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
         score::Settings as ScoreSettings, tenant::Settings as TenantSettings, text::Settings as TextSettings,
     },
-    pipeline::{Mode, embedding::Settings as WaitingSettings},
+    pipeline::{Mode, embedding::Settings as WaitingSettings, events::Settings as EventsSettings},
 };
 
 /// Everything that is defined, whether it runs or not.
@@ -42,6 +43,17 @@ pub struct Config {
     pub service: Service,
 }
 
+impl Config {
+    /// The exporter that a processor names for its events.
+    pub(super) fn events_exporter(&self, processor: &ComponentId) -> Option<ComponentId> {
+        let Processor::Harbinger(harbinger) = self.processors.get(processor)?;
+        let events = Some(&harbinger.events).filter(|events| events.enabled)?;
+        ComponentId::of(Role::Exporter, events.exporter.as_deref()?)
+            .ok()
+            .map(|(id, _)| id)
+    }
+}
+
 /// What runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -53,6 +65,8 @@ pub struct Settings {
     pub harbinger: Harbinger,
     /// The way out.
     pub exporter: (ComponentId, Exporter),
+    /// The way out for events of incidents, where it is another.
+    pub events_exporter: Option<(ComponentId, Exporter)>,
     /// What serves the agent itself.
     pub extensions: Vec<(ComponentId, Extension)>,
     /// What the agent says of itself.
@@ -124,8 +138,22 @@ pub struct Harbinger {
     pub correlation: CorrelateSettings,
     /// The names of the attributes that are written.
     pub attributes: AnnotateSettings,
+    /// What is told of incidents as log records.
+    pub events: EventsSettings,
+    /// Who else is told of incidents.
+    pub notifiers: Notifiers,
     /// Where what was learned survives a restart.
     pub state: State,
+}
+
+/// `processors.harbinger.notifiers`: with the engine whose incidents they are, not with the extensions, which serve the
+/// agent itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Notifiers {
+    /// Alertmanager.
+    pub alertmanager: AlertmanagerSettings,
+    /// A URL of the user's own.
+    pub webhook: WebhookSettings,
 }
 
 /// `processors.harbinger.embedding`
@@ -196,7 +224,7 @@ impl State {
 }
 
 /// The sections of the engine with the keys they know, to tell where a misplaced key belongs.
-pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 7] {
+pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 10] {
     [
         ("processors.harbinger.tenant", known_keys::<TenantSettings>().to_vec()),
         ("processors.harbinger.text", known_keys::<TextSettings>().to_vec()),
@@ -209,6 +237,15 @@ pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 7] {
         (
             "processors.harbinger.attributes",
             known_keys::<AnnotateSettings>().to_vec(),
+        ),
+        ("processors.harbinger.events", known_keys::<EventsSettings>().to_vec()),
+        (
+            "processors.harbinger.notifiers.alertmanager",
+            known_keys::<AlertmanagerSettings>().to_vec(),
+        ),
+        (
+            "processors.harbinger.notifiers.webhook",
+            known_keys::<WebhookSettings>().to_vec(),
         ),
         ("processors.harbinger.state", known_keys::<State>().to_vec()),
     ]

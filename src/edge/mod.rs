@@ -1,4 +1,4 @@
-//! The edge: all input and output. This file holds the contracts that receivers, exporters and stores meet.
+//! The edge: all input and output. This file holds the contracts that receivers, exporters, stores and listeners meet.
 //!
 //! What enters: bytes from callers, files and disks. What leaves: bytes to the next hop and to the state directory.
 //! Promise: an edge knows nothing of verdicts; it moves bytes, deadlines and refusals, and never panics on bad input.
@@ -9,12 +9,19 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::engine::{
+    correlate::{Change, Incident},
+    tenant::Tenant,
+};
+
 pub mod export_debug;
 pub mod export_file;
 pub mod export_otlp;
 pub mod files;
 pub mod health;
 pub mod model;
+pub mod notify_alertmanager;
+pub mod notify_webhook;
 pub mod receive_grpc;
 pub mod store;
 mod transport;
@@ -99,4 +106,36 @@ pub trait Store: Send + Sync + 'static {
     fn begin_epoch(&self, epoch: u64) -> std::io::Result<()>;
     /// Deletes journals of epochs older than `epoch`.
     fn prune_journal(&self, epoch: u64) -> std::io::Result<()>;
+}
+
+/// What came of one step of a [`Listener`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Tellings that were taken.
+    pub sent: u64,
+    /// Tellings that were refused, or given up after retries.
+    pub failed: u64,
+    /// Tellings for which there was no room.
+    pub dropped: u64,
+    /// When the next step is due, unless something is heard before; now or earlier where there is more to do at once.
+    pub next: Option<Instant>,
+}
+
+/// Somebody outside who is told of incidents. Its pace is its own: no log ever waits for it.
+pub trait Listener: Send + 'static {
+    /// Its name in the configuration, for the log.
+    fn name(&self) -> &'static str;
+    /// Takes note of a change; sends nothing.
+    fn hear(&mut self, tenant: &Tenant, change: &Change);
+    /// Whether it keeps up what is open, and so wants [`Listener::hear_open`].
+    fn follows_open(&self) -> bool {
+        false
+    }
+    /// Takes note of all that is open: at the start, and when changes were missed. Those it knows that are not among them
+    /// are over.
+    fn hear_open(&mut self, _open: Vec<(Tenant, Incident)>) {}
+    /// Sends what is due, as far as one step goes: an attempt that ends by itself in bounded time.
+    fn tell(&mut self) -> BoxFuture<'_, Told>;
+    /// Changes that it has heard of and not told.
+    fn waiting(&self) -> usize;
 }

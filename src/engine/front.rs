@@ -3,7 +3,8 @@
 //! What enters: the bytes of one request, and later its verdicts. What leaves: what the serial state needs to know of
 //! it, and the bytes for the next hop. Promises: functions of one request and of settings, so any number may run at
 //! once; a record that is merely odd is read as far as it can be, and counted; of a record that the user excludes not a
-//! byte changes. Absent on purpose: anything remembered.
+//! byte changes, nor of what a Harbinger says of incidents, by whatever way it comes back. Absent on purpose: anything
+//! remembered.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +17,7 @@ use super::{
     annotate::{self, Annotated, Annotation, WrongCount},
     correlate::IncidentId,
     score::Anomaly,
+    tell,
     tenant::{self, Tenant},
     text::{self, Matching, Reader, TemplateKey, shared_ids},
     verdict::Verdicts,
@@ -164,7 +166,8 @@ impl Front {
         };
         let mut template_index: HashMap<(u32, TemplateKey), u32> = HashMap::new();
         let mut current: Option<Current<'_>> = None;
-        for record in view.records() {
+        let mut is_told = tells_of_incidents(view);
+        for (index, record) in view.records().enumerate() {
             let group = match current {
                 Some(group) if group.resource_index == record.resource_index => group,
                 _ => {
@@ -175,7 +178,11 @@ impl Front {
             };
             current = Some(group);
             let first_id = batch.ids.len() as u32;
-            let treatment = treat(&record, &group, &mut reader, &mut template_index, &mut batch);
+            let treatment = if is_told(index) {
+                Treatment::Exclude
+            } else {
+                treat(&record, &group, &mut reader, &mut template_index, &mut batch)
+            };
             batch.records.push(Observation {
                 ids: (first_id, (batch.ids.len() as u32 - first_id) as u8),
                 delay_nano: match record.time_unix_nano {
@@ -260,6 +267,17 @@ impl Front {
             })
             .collect();
         annotate::annotate(view, &annotations, &self.names)
+    }
+}
+
+/// Whether the record at an index is one by which a Harbinger, this or another, tells of an incident: judged like a log it
+/// would lead to more of its kind. To be asked in wire order.
+fn tells_of_incidents<'v>(view: &'v View<'_>) -> impl FnMut(usize) -> bool + 'v {
+    let mut scopes = view.scopes().peekable();
+    move |index| {
+        while scopes.next_if(|(_, records)| records.end <= index).is_some() {}
+        let in_scope = scopes.peek().is_some_and(|(name, _)| *name == tell::SCOPE.as_bytes());
+        in_scope || view.has_attribute(index, tell::EVENT)
     }
 }
 

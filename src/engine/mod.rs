@@ -1,5 +1,6 @@
 //! The engine: OTLP bytes and time in, OTLP bytes with verdicts out. One room a step, in the order of the path:
-//! `view` → `text` → `embed` → `score` → `correlate` → `annotate`; `snapshot` keeps what was learned.
+//! `view` → `text` → `embed` → `score` → `correlate` → `annotate`; `tell` puts incidents into words, `snapshot` keeps what was
+//! learned.
 //!
 //! [`front::Front`] is the parallel half: it reads a request and splices verdicts into its bytes, each a function of one
 //! request. [`tenants::Tenants`] is the serial half, a [`state::State`] for each tenant: everything learned or remembered
@@ -17,6 +18,7 @@ pub mod retries;
 pub mod score;
 pub mod snapshot;
 pub mod state;
+pub mod tell;
 pub mod tenant;
 pub mod tenants;
 pub mod text;

@@ -6,10 +6,12 @@
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
 pub mod embedding;
+pub mod events;
 mod fitting;
 pub mod incidents;
 mod memory;
 pub mod recovery;
+pub mod telling;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -30,7 +32,7 @@ use memory::Memory;
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store},
     engine::{
-        correlate::Event,
+        correlate::{Change, Ending, Event, Happened, Incident, Status},
         embed::{Embedder, Embedding},
         front::{Batch, Front},
         score::{self, Phase, Tally},
@@ -195,6 +197,21 @@ impl Pipeline {
         &self.incidents
     }
 
+    /// The open incidents that are large enough to be told.
+    pub fn open_incidents(&self) -> Vec<(Tenant, Incident)> {
+        let state = lock(&self.state);
+        let of_tenant = state.incidents().flat_map(|(tenant, incidents)| {
+            let announced = incidents.into_iter().filter(|incident| incident.announced);
+            announced.map(|incident| (tenant.clone(), incident))
+        });
+        of_tenant.collect()
+    }
+
+    /// The way out.
+    pub fn exporter(&self) -> &Arc<dyn Exporter> {
+        &self.exporter
+    }
+
     /// Whether there is a model and it works.
     pub fn model_healthy(&self) -> bool {
         self.embeddings.healthy()
@@ -277,7 +294,9 @@ impl Pipeline {
         let events = state.drain_events();
         // Under the lock, so that the journal has the order of the commits.
         self.memory.journal(&events);
-        self.incidents.tell(state.drain_changes());
+        let changes = state.drain_changes();
+        self.count_changes(&changes);
+        self.incidents.tell(changes);
         for note in state.drain_notes() {
             self.metrics
                 .drift_alarms
@@ -328,6 +347,22 @@ impl Pipeline {
             match event {
                 Event::Opened(_) => metrics.opened_incidents.add(1),
                 Event::Merged(_) => metrics.merged_incidents.add(1),
+                _ => {}
+            }
+        }
+    }
+
+    fn count_changes(&self, changes: &[(Tenant, Vec<Change>)]) {
+        let metrics = &self.metrics;
+        for change in changes.iter().flat_map(|(_, changes)| changes) {
+            match (change.happened, change.incident.status) {
+                (Happened::Opened, _) => metrics.announced_incidents.add(1),
+                (Happened::Closed, Status::Closed { by }) => match by {
+                    Ending::Silence => metrics.incidents_closed_by_silence.add(1),
+                    Ending::Life => metrics.incidents_closed_by_max_life.add(1),
+                    Ending::Bound => metrics.incidents_closed_by_bound.add(1),
+                    Ending::Dismissed => metrics.incidents_closed_by_dismissal.add(1),
+                },
                 _ => {}
             }
         }

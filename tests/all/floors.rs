@@ -10,13 +10,14 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "view",
     "tenant",
     "text",
     "embed",
     "score",
     "correlate",
+    "tell",
     "verdict",
     "annotate",
     "retries",

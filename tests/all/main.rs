@@ -39,6 +39,8 @@ mod replaying;
 mod scoring;
 /// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
 mod sending;
+/// Who is told of incidents, and that no log waits for it.
+mod telling;
 /// What one tenant says is nobody else's.
 mod tenants;
 /// A stand-in for the sentence model.

@@ -11,19 +11,22 @@ use super::{
         document::{Content, Entry, Node},
         read::{join, known_keys, refuse_unknown},
         settings::{
-            Detection, DetectionMode, Embedding, Exporter, Extension, Harbinger, OtlpReceiver, Processor, Protocols,
-            Receiver, State, detection_keys, embedding_keys,
+            Detection, DetectionMode, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor,
+            Protocols, Receiver, State, detection_keys, embedding_keys,
         },
     },
     Defined, Resolver,
 };
 use crate::{
-    edge::receive_grpc::Settings as GrpcSettings,
+    edge::{
+        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
+        receive_grpc::Settings as GrpcSettings,
+    },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
         tenant::Settings as TenantSettings, text::Settings as TextSettings,
     },
-    pipeline::embedding::Settings as WaitingSettings,
+    pipeline::{embedding::Settings as WaitingSettings, events::Settings as EventsSettings},
 };
 
 impl Resolver {
@@ -107,6 +110,8 @@ impl Resolver {
             "detection",
             "correlation",
             "attributes",
+            "events",
+            "notifiers",
             "state",
         ];
         refuse_unknown(node, key, &sections, &self.findings);
@@ -117,6 +122,9 @@ impl Resolver {
         let detection = self.detection(&self.section(node, "detection"), &join(key, "detection"));
         let correlation = self.engine_section(node, key, "correlation", CorrelateSettings::validate);
         let attributes = self.engine_section(node, key, "attributes", AnnotateSettings::validate);
+        // Whether the exporter is there, `service` knows.
+        let events = self.engine_section(node, key, "events", |_: &EventsSettings| Ok(()));
+        let notifiers = self.notifiers(&self.section(node, "notifiers"), &join(key, "notifiers"));
         let state = self.engine_section(node, key, "state", State::validate);
         Some(Processor::Harbinger(Box::new(Harbinger {
             tenant: tenant?,
@@ -125,6 +133,8 @@ impl Resolver {
             detection: detection?,
             correlation: correlation?,
             attributes: attributes?,
+            events: events?,
+            notifiers: notifiers?,
             state: state?,
         })))
     }
@@ -140,6 +150,19 @@ impl Resolver {
         let settings = self.read(&node, &key)?;
         self.check(&node, &key, validate(&settings))?;
         Some(settings)
+    }
+
+    fn notifiers(&self, node: &Node, key: &str) -> Option<Notifiers> {
+        if !self.is_section(node, key, "alertmanager: {endpoint: http://localhost:9093}") {
+            return None;
+        }
+        refuse_unknown(node, key, &["alertmanager", "webhook"], &self.findings);
+        let alertmanager = self.engine_section(node, key, "alertmanager", AlertmanagerSettings::validate);
+        let webhook = self.engine_section(node, key, "webhook", WebhookSettings::validate);
+        Some(Notifiers {
+            alertmanager: alertmanager?,
+            webhook: webhook?,
+        })
     }
 
     fn embedding(&self, node: &Node, key: &str) -> Option<Embedding> {

@@ -42,7 +42,8 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     config.exporters = resolver.components(root, Role::Exporter, &mut defined, Resolver::exporter);
     config.extensions = resolver.components(root, Role::Extension, &mut defined, Resolver::extension);
     config.service = resolver.service(root, &defined);
-    resolver.warn_of_unused(&config.service, &defined, warnings);
+    resolver.check_events_exporter(root, &config, &defined);
+    resolver.warn_of_unused(&config, &defined, warnings);
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
         endpoints::check(root, settings, &resolver.findings);
@@ -159,6 +160,24 @@ impl Resolver {
         }
     }
 
+    /// Events leave by an exporter that is defined; it need not be the pipeline's.
+    fn check_events_exporter(&self, root: &Node, config: &Config, defined: &[Defined]) {
+        for (id, Processor::Harbinger(harbinger)) in &config.processors.0 {
+            let Some(written) = &harbinger.events.exporter else {
+                continue;
+            };
+            if !defined
+                .iter()
+                .any(|known| known.role == Role::Exporter && known.text == *written)
+            {
+                let steps = ["processors", &id.to_string(), "events", "exporter"].map(str::to_owned);
+                let place = endpoints::place(root, &steps).unwrap_or_else(|| root.place.clone());
+                let message = service::undefined(Role::Exporter, written, defined);
+                self.tell(&place, steps.join("."), message);
+            }
+        }
+    }
+
     /// What runs, if the pipeline is whole.
     fn running(&self, config: &Config) -> Option<Settings> {
         let pipeline = config.service.pipelines.values().next()?;
@@ -166,11 +185,16 @@ impl Resolver {
             return None;
         };
         let Processor::Harbinger(harbinger) = config.processors.get(processor)?;
+        let events_exporter = match config.events_exporter(processor).filter(|id| id != exporter) {
+            None => None,
+            Some(other) => Some((other.clone(), config.exporters.get(&other)?.clone())),
+        };
         Some(Settings {
             receivers: chosen(&config.receivers, &pipeline.receivers)?,
             processor: processor.clone(),
             harbinger: (**harbinger).clone(),
             exporter: (exporter.clone(), config.exporters.get(exporter)?.clone()),
+            events_exporter,
             extensions: chosen(&config.extensions, &config.service.extensions)?,
             telemetry: config.service.telemetry.clone(),
         })

@@ -11,6 +11,7 @@ use super::{
         finding::{Finding, Place},
         read::{join, refuse_unknown},
         service::{Pipeline, Service, Telemetry},
+        settings::Config,
     },
     Defined, Resolver,
 };
@@ -167,7 +168,10 @@ impl Resolver {
         ids
     }
 
-    pub(super) fn warn_of_unused(&self, service: &Service, defined: &[Defined], warnings: &mut Vec<Finding>) {
+    pub(super) fn warn_of_unused(&self, config: &Config, defined: &[Defined], warnings: &mut Vec<Finding>) {
+        let service = &config.service;
+        let mut processors = service.pipelines.values().flat_map(|pipeline| &pipeline.processors);
+        let for_events = processors.find_map(|processor| config.events_exporter(processor));
         for Defined { role, id, place, .. } in defined {
             let Some(id) = id else { continue };
             let pipeline = |list: fn(&Pipeline) -> &Vec<ComponentId>| {
@@ -183,7 +187,7 @@ impl Resolver {
                     "service.pipelines.logs.processors",
                 ),
                 Role::Exporter => (
-                    pipeline(|pipeline| &pipeline.exporters),
+                    pipeline(|pipeline| &pipeline.exporters) || for_events.as_ref() == Some(id),
                     "service.pipelines.logs.exporters",
                 ),
                 Role::Extension => (service.extensions.contains(id), "service.extensions"),
@@ -200,7 +204,7 @@ impl Resolver {
     }
 }
 
-fn undefined(role: Role, text: &str, defined: &[Defined]) -> String {
+pub(super) fn undefined(role: Role, text: &str, defined: &[Defined]) -> String {
     let section = role.section();
     if let Err(message) = ComponentId::of(role, text) {
         return message;

@@ -1,4 +1,4 @@
-//! Transport: what the gRPC receiver and the OTLP exporter share, and nothing else may use.
+//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers.
 //!
 //! What enters: HTTP/2 bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
 //! Promise: a message body is copied at most once on its way in and not at all on its way out; every buffer has a
@@ -11,6 +11,7 @@ pub mod admission;
 pub mod compression;
 pub mod connections;
 pub mod framing;
+pub mod http_client;
 pub mod listening;
 pub mod metadata;
 pub mod partial_success;

@@ -37,6 +37,8 @@ pub struct View<'a> {
     bytes: &'a [u8],
     resources: Vec<Parent>,
     scopes: Vec<Parent>,
+    /// Their names, empty where there is none.
+    scope_names: Vec<&'a [u8]>,
     records: Vec<RecordRange>,
 }
 
@@ -85,6 +87,7 @@ impl<'a> View<'a> {
             bytes,
             resources: Vec::new(),
             scopes: Vec::new(),
+            scope_names: Vec::new(),
             records: Vec::new(),
         };
         let mut request = Cursor::new(bytes);
@@ -119,6 +122,7 @@ impl<'a> View<'a> {
     fn walk_scope(&mut self, field: &Field<'a>, mut cursor: Cursor<'a>) -> Result<(), Malformed> {
         let envelope = Envelope::new(field, &cursor);
         let children_start = self.records.len() as u32;
+        let mut name: &[u8] = &[];
         while let Some(field) = cursor.next()? {
             match known(Message::ScopeLogs, &field)? {
                 Some((record, Message::LogRecord)) => {
@@ -130,10 +134,16 @@ impl<'a> View<'a> {
                         key_marks,
                     });
                 }
-                Some((other, message)) => check(other, message, RECORD_DEPTH)?,
+                Some((other, message)) => {
+                    check(other, message, RECORD_DEPTH)?;
+                    if message == Message::InstrumentationScope {
+                        name = scope_name(other).unwrap_or(name);
+                    }
+                }
                 None => {}
             }
         }
+        self.scope_names.push(name);
         self.scopes.push(Parent {
             envelope,
             children_start,
@@ -169,6 +179,20 @@ impl<'a> View<'a> {
 
     fn read(&self, record: &RecordRange) -> Record<'a> {
         Record::read(record.envelope.of(self.bytes), record.resource as usize)
+    }
+
+    /// The name of each scope, empty where there is none, and the indices of its records; in wire order.
+    pub fn scopes(&self) -> impl Iterator<Item = (&'a [u8], Range<usize>)> + '_ {
+        let records = self.scopes.iter().map(Parent::children);
+        self.scope_names.iter().copied().zip(records)
+    }
+
+    /// Whether the record at `index` has an attribute with this key; quick where it has not.
+    pub fn has_attribute(&self, index: usize, key: &str) -> bool {
+        let marks = KeyMarks::of(key.as_bytes());
+        let record = self.records.get(index);
+        let record = record.filter(|record| record.key_marks.may_contain(marks));
+        record.is_some_and(|record| self.read(record).attribute(key).is_some())
     }
 
     /// Number of resources.
@@ -215,6 +239,17 @@ impl Envelope {
 #[inline]
 fn known<'a>(message: Message, field: &Field<'a>) -> Result<Option<(Cursor<'a>, Message)>, Malformed> {
     check_field(message, field.number, field.start, field.payload)
+}
+
+/// The name in a piece of a scope that was checked; of several the last, as in protobuf.
+fn scope_name(mut scope: Cursor<'_>) -> Option<&[u8]> {
+    let mut name = None;
+    while let Ok(Some(field)) = scope.next() {
+        if let (1, Payload::Delimited(text)) = (field.number, field.payload) {
+            name = Some(text.rest());
+        }
+    }
+    name
 }
 
 /// Checks a LogRecord; returns the marks of its attributes' keys.

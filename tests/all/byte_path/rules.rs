@@ -203,3 +203,44 @@ fn text_that_may_not_be_stored_is_not_written() {
     }
     assert!(Settings::default().store_text);
 }
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whatever stands under the scope of a Harbinger's events, or has their attribute, passes as it came; what stands beside
+    /// it is judged.
+    #[test]
+    fn what_a_harbinger_says_of_incidents_passes_as_it_came(
+        request in arbitrary::request(),
+        by_scope in prop::collection::vec(any::<bool>(), 1..8),
+        by_attribute in prop::collection::vec(any::<bool>(), 1..8),
+    ) {
+        let mut request = ExportLogsServiceRequest::decode(&request[..]).unwrap();
+        let (mut by_scope, mut by_attribute) = (by_scope.into_iter().cycle(), by_attribute.into_iter().cycle());
+        let mut told = Vec::new();
+        for scope in request.resource_logs.iter_mut().flat_map(|resource| &mut resource.scope_logs) {
+            let in_scope = by_scope.next().unwrap();
+            let name = if in_scope { "harbinger.incidents" } else { "app" };
+            scope.scope.get_or_insert_default().name = name.to_owned();
+            for record in &mut scope.log_records {
+                record.attributes.retain(|attribute| attribute.key != "harbinger.event");
+                let has_attribute = by_attribute.next().unwrap();
+                if has_attribute {
+                    record.attributes.push(string("harbinger.event", "harbinger.incident.opened"));
+                }
+                told.push(in_scope || has_attribute);
+            }
+        }
+        let bytes = request.encode_to_vec();
+        let view = View::parse(&bytes).unwrap();
+        let front = front("{}");
+        let batch = front.prepare(&view, 1);
+        let excluded: Vec<bool> = batch.records.iter().map(|record| record.treatment == Treatment::Exclude).collect();
+        prop_assert_eq!(&excluded, &told);
+        let annotated = front.annotate(&view, &batch, &all_anomalous(view.len()), &Arc::from("m")).unwrap();
+        let after = View::parse(&annotated.bytes).unwrap();
+        for ((before, after), told) in view.records().zip(after.records()).zip(told) {
+            prop_assert_eq!(before.bytes == after.bytes, told);
+        }
+    }
+}
