@@ -6,6 +6,7 @@
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
 pub mod embedding;
+pub mod feedback;
 mod fitting;
 pub mod incidents;
 mod memory;

@@ -1,0 +1,126 @@
+//! What people say of verdicts: the words in which they say it, and the book in which it is kept.
+//!
+//! What enters: [`Feedback`] on a template or an incident. What leaves: [`Given`], what it came to, and the [`Opinions`]
+//! that the scorer asks. Promises: the latest on the same template and service wins; bounded, in number and in bytes;
+//! what cannot be taken is refused with what to do. Absent on purpose: the model. Keys are hashes of texts, so that the
+//! book outlives whatever was learned, and says the same to every model.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use super::opinions::{Opinion, Opinions};
+use super::{correlate::IncidentId, tenant::Tenant, text::TemplateKey};
+
+/// Entries kept of a tenant.
+pub const MAX_ENTRIES: usize = 10_000;
+/// Bytes of a comment.
+pub const MAX_COMMENT_BYTES: usize = 1024;
+/// Bytes of an author's or a service's name.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// What feedback is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One template.
+    Template(TemplateKey),
+    /// Every anomalous template of an incident, by its id or an alias. Said to be normal or muted, it is closed.
+    Incident(IncidentId),
+}
+
+/// What somebody says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feedback {
+    /// What it is about.
+    pub subject: Subject,
+    /// In which service; `None` is in all that have no opinion of their own.
+    pub service: Option<Arc<str>>,
+    /// What they think of it.
+    pub opinion: Opinion,
+    /// Why, for whoever reads it later.
+    pub comment: String,
+    /// Who.
+    pub author: String,
+}
+
+/// What feedback came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The templates that it decides from now on.
+    pub templates: Vec<TemplateKey>,
+    /// The incidents that it closed.
+    pub incidents: Vec<IncidentId>,
+    /// Whether it is on the disk; `false` where nothing is (`state.enabled: false`), and a restart forgets it.
+    pub kept: bool,
+}
+
+/// Why feedback cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Nobody has said the template.
+    #[error(
+        "no template {template} was said{of}: copy the key from `harbinger feedback templates` or from an incident"
+    )]
+    UnknownTemplate {
+        /// The key as it is written.
+        template: TemplateKey,
+        /// Of which tenant, where tenants are told apart.
+        of: String,
+    },
+    /// There is no such incident any more, or there never was.
+    #[error(
+        "incident {0} is not open: an opinion can be given by incident only while it is open; afterwards give it by template"
+    )]
+    UnknownIncident(IncidentId),
+    /// The incident has no anomalous template that is listed.
+    #[error("incident {0} has no anomalous template: give the opinion by template")]
+    NothingAnomalous(IncidentId),
+    /// There is nothing to take back.
+    #[error("no opinion was given on template {0} there: see `harbinger feedback list`")]
+    NothingGiven(TemplateKey),
+    /// The book is full.
+    #[error("there are {MAX_ENTRIES} opinions already: withdraw some that are not needed any more")]
+    TooMany,
+    /// A comment or a name is too long.
+    #[error("the {what} is longer than {max_bytes} bytes: shorten it")]
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// What fits.
+        max_bytes: usize,
+    },
+}
+
+/// An opinion as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What they think of it.
+    pub opinion: Opinion,
+    /// The template's text, for people; empty where texts are not kept.
+    pub text: String,
+    /// Why.
+    pub comment: String,
+    /// Who.
+    pub author: String,
+    /// When, Unix nanoseconds.
+    pub given_at_unix_nano: u64,
+}
+
+/// What was said of a tenant's templates, by template and service.
+pub type Entries = BTreeMap<(TemplateKey, Option<Arc<str>>), Entry>;
+
+/// Everything that was said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// By tenant; a tenant of whose templates nothing was said is not in it.
+    pub tenants: BTreeMap<Tenant, Entries>,
+}
+
+impl Book {
+    /// What the scorer of a tenant asks.
+    pub fn opinions(&self, tenant: &Tenant) -> Opinions {
+        let mut opinions = Opinions::default();
+        for ((template, service), entry) in self.tenants.get(tenant).into_iter().flatten() {
+            opinions.take(*template, service.as_ref(), entry.opinion);
+        }
+        opinions
+    }
+}
