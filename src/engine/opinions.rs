@@ -7,10 +7,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::Serialize;
+
 use super::text::TemplateKey;
 
 /// What somebody thinks of a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Opinion {
     /// It is usual: not anomalous, and learned from.
     Normal,

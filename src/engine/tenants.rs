@@ -1,12 +1,14 @@
 //! The states of all tenants behind the calls of one: nothing that one tenant said is learned for, or quoted to, another.
 //!
 //! What enters, one at a time: a batch with its embeddings ([`Tenants::commit`]), an embedding that came late
-//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]). What leaves: verdicts, a fit that is due, events and notes,
+//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]), what people say ([`Tenants::hold`], [`Tenants::dismiss`]). What leaves: verdicts, a fit that is due, events and notes,
 //! each with its tenant. A batch of several tenants is judged part by part; with one tenant it passes as it is.
 //!
 //! Promises: a tenant's verdicts are those it would get alone, to the bit; bounded: beyond `max_tenants` further ones share
 //! the overflow's state, where no text is kept, so that none is quoted; nothing depends on the order of a hash map.
 //! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
+
+mod feedback;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -18,6 +20,7 @@ use std::{
 use super::{
     correlate::{self, Change, ComponentsState, Event, Incident},
     embed::Embedding,
+    feedback::Book,
     front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
     retries::Retries,
     score::{self, Committee, FitJob, Fitted, Phase, ScorerState, UnusableState},
@@ -73,6 +76,8 @@ struct Beginning {
     correlation: correlate::Settings,
     store_text: bool,
     committee: Option<Committee>,
+    /// What people said, also of tenants that have not come yet.
+    book: Book,
 }
 
 impl Beginning {
@@ -83,6 +88,7 @@ impl Beginning {
         if let Some(committee) = &self.committee {
             state.appoint(committee.clone());
         }
+        state.hold(self.book.opinions(tenant));
         state
     }
 
@@ -122,6 +128,7 @@ impl Tenants {
                 correlation,
                 store_text,
                 committee: None,
+                book: Book::default(),
             },
             states: BTreeMap::new(),
             retries: Retries::default(),
@@ -154,7 +161,8 @@ impl Tenants {
             correlator.drop_texts();
         }
         let state = State::restored(scoring.clone(), correlation.clone(), scorer, correlator)?;
-        let state = state.keeping_text(keeps_text).seeded(tenant.seed());
+        let mut state = state.keeping_text(keeps_text).seeded(tenant.seed());
+        state.hold(self.beginning.book.opinions(&tenant));
         self.states.insert(tenant, state);
         Ok(())
     }

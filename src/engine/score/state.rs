@@ -2,7 +2,7 @@
 //!
 //! What enters: a scorer. What leaves: its state, and back. Promises: a restored scorer judges to the bit as the saved
 //! one did; numbers that do not fit together are refused. A training under way is not kept: it starts again. The committee is not
-//! kept: it comes with the model.
+//! kept: it comes with the model; nor are opinions: they have a file of their own.
 
 mod forget;
 mod messages;
@@ -221,7 +221,7 @@ impl EpisodeState {
             anomaly: episode.anomaly.as_deref().map(|anomaly| AnomalyState {
                 score: anomaly.score,
                 p_value: anomaly.p_value,
-                detector: anomaly.detector.name().to_owned(),
+                detector: anomaly.detector.map_or("", Detector::name).to_owned(),
                 reason: anomaly.reason.to_string(),
             }),
             suppressed: episode.suppressed,
@@ -238,7 +238,7 @@ impl EpisodeState {
                 Some(Arc::new(Anomaly {
                     score: anomaly.score,
                     p_value: anomaly.p_value,
-                    detector: named.ok_or(UnusableState("a detector's name"))?,
+                    detector: Some(named.ok_or(UnusableState("a detector's name"))?),
                     reason: Arc::from(anomaly.reason),
                     episode: self.number,
                 }))

@@ -5,10 +5,13 @@
 //! what cannot be taken is refused with what to do. Absent on purpose: the model. Keys are hashes of texts, so that the
 //! book outlives whatever was learned, and says the same to every model.
 
+mod written;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use super::opinions::{Opinion, Opinions};
-use super::{correlate::IncidentId, tenant::Tenant, text::TemplateKey};
+pub use super::opinions::Opinion;
+use super::{correlate::IncidentId, opinions::Opinions, tenant::Tenant, text::TemplateKey};
+pub use written::Unreadable;
 
 /// Entries kept of a tenant.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -56,15 +59,8 @@ pub struct Given {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Nobody has said the template.
-    #[error(
-        "no template {template} was said{of}: copy the key from `harbinger feedback templates` or from an incident"
-    )]
-    UnknownTemplate {
-        /// The key as it is written.
-        template: TemplateKey,
-        /// Of which tenant, where tenants are told apart.
-        of: String,
-    },
+    #[error("no template {0} has been said: copy the key of a template from an incident or from the list of templates")]
+    UnknownTemplate(TemplateKey),
     /// There is no such incident any more, or there never was.
     #[error(
         "incident {0} is not open: an opinion can be given by incident only while it is open; afterwards give it by template"
@@ -107,6 +103,15 @@ pub struct Entry {
 /// What was said of a tenant's templates, by template and service.
 pub type Entries = BTreeMap<(TemplateKey, Option<Arc<str>>), Entry>;
 
+/// What feedback is about, once looked up in what is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meant {
+    /// The templates with their texts; these are empty where texts are not kept.
+    pub templates: Vec<(TemplateKey, String)>,
+    /// The open incident that is meant as a whole, by the id it goes by now.
+    pub incident: Option<IncidentId>,
+}
+
 /// Everything that was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Book {
@@ -122,5 +127,90 @@ impl Book {
             opinions.take(*template, service.as_ref(), entry.opinion);
         }
         opinions
+    }
+
+    /// Writes down what was said of these templates.
+    ///
+    /// # Errors
+    /// [`Refused::TooLong`], [`Refused::TooMany`]; then nothing was written down.
+    pub fn enter(
+        &mut self,
+        tenant: &Tenant,
+        templates: &[(TemplateKey, String)],
+        feedback: &Feedback,
+        given_at_unix_nano: u64,
+    ) -> Result<(), Refused> {
+        let service = feedback.service.as_deref().unwrap_or_default();
+        for (what, text, max_bytes) in [
+            ("comment", feedback.comment.as_str(), MAX_COMMENT_BYTES),
+            ("author's name", &feedback.author, MAX_NAME_BYTES),
+            ("service's name", service, MAX_NAME_BYTES),
+        ] {
+            if text.len() > max_bytes {
+                return Err(Refused::TooLong { what, max_bytes });
+            }
+        }
+        let known = self.tenants.get(tenant);
+        let is_new = |template: &TemplateKey| {
+            known.is_none_or(|known| !known.contains_key(&(*template, feedback.service.clone())))
+        };
+        let more = templates.iter().filter(|(template, _)| is_new(template)).count();
+        if known.map_or(0, BTreeMap::len) + more > MAX_ENTRIES {
+            return Err(Refused::TooMany);
+        }
+        let entries = self.tenants.entry(tenant.clone()).or_default();
+        for (template, text) in templates {
+            let entry = Entry {
+                opinion: feedback.opinion,
+                text: text.clone(),
+                comment: feedback.comment.clone(),
+                author: feedback.author.clone(),
+                given_at_unix_nano,
+            };
+            entries.insert((*template, feedback.service.clone()), entry);
+        }
+        Ok(())
+    }
+
+    /// Takes back what was said of a template: in one service, or for all that have no opinion of their own.
+    ///
+    /// # Errors
+    /// [`Refused::NothingGiven`].
+    pub fn withdraw(
+        &mut self,
+        tenant: &Tenant,
+        template: TemplateKey,
+        service: Option<&Arc<str>>,
+    ) -> Result<Entry, Refused> {
+        let entries = self.tenants.get_mut(tenant);
+        let taken = entries.and_then(|entries| entries.remove(&(template, service.cloned())));
+        self.tenants.retain(|_, entries| !entries.is_empty());
+        taken.ok_or(Refused::NothingGiven(template))
+    }
+
+    /// Keeps no text of a log; whether there was one.
+    pub fn drop_texts(&mut self, is_meant: impl Fn(&Tenant) -> bool) -> bool {
+        let mut dropped = false;
+        for (_, entries) in self.tenants.iter_mut().filter(|(tenant, _)| is_meant(tenant)) {
+            for entry in entries.values_mut() {
+                dropped |= !std::mem::take(&mut entry.text).is_empty();
+            }
+        }
+        dropped
+    }
+
+    /// Empties every text and comment that `matches`: how many. The opinions stay; nothing can be read from a key.
+    pub fn forget(&mut self, is_meant: impl Fn(&Tenant) -> bool, matches: impl Fn(&str) -> bool) -> usize {
+        let meant = self.tenants.iter_mut().filter(|(tenant, _)| is_meant(tenant));
+        let mut forgotten = 0;
+        for entry in meant.flat_map(|(_, entries)| entries.values_mut()) {
+            for text in [&mut entry.text, &mut entry.comment] {
+                if !text.is_empty() && matches(text) {
+                    text.clear();
+                    forgotten += 1;
+                }
+            }
+        }
+        forgotten
     }
 }
