@@ -49,7 +49,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Rereads the configuration that the agent was started with.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
 
-/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`.
+/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`, and
+/// rereads the opinions.
 ///
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable state directory, or, if it is required, a missing model.
@@ -163,6 +164,10 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
             pipeline.set_mode(mode);
         }
         Err(problem) => tracing::error!("the configuration on disk is not usable, nothing changes: {problem:#}"),
+    }
+    match pipeline.reread_feedback() {
+        Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
+        Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
     }
 }
 

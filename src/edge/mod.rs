@@ -99,4 +99,8 @@ pub trait Store: Send + Sync + 'static {
     fn begin_epoch(&self, epoch: u64) -> std::io::Result<()>;
     /// Deletes journals of epochs older than `epoch`.
     fn prune_journal(&self, epoch: u64) -> std::io::Result<()>;
+    /// The file of opinions as it is now, which people may have edited; `None` when there is none.
+    fn load_feedback(&self) -> std::io::Result<Option<String>>;
+    /// Replaces the file of opinions atomically.
+    fn save_feedback(&self, yaml: &str) -> std::io::Result<()>;
 }

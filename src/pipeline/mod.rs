@@ -147,6 +147,9 @@ impl Pipeline {
             metrics: parts.metrics,
         };
         pipeline.observe_phase();
+        if let Err(problem) = pipeline.reread_feedback() {
+            tracing::error!("no opinion is judged by until this is mended (then send SIGHUP): {problem}");
+        }
         Ok(pipeline)
     }
 

@@ -188,15 +188,22 @@ impl Book {
         taken.ok_or(Refused::NothingGiven(template))
     }
 
-    /// Keeps no text of a log; whether there was one.
-    pub fn drop_texts(&mut self, is_meant: impl Fn(&Tenant) -> bool) -> bool {
-        let mut dropped = false;
-        for (_, entries) in self.tenants.iter_mut().filter(|(tenant, _)| is_meant(tenant)) {
-            for entry in entries.values_mut() {
-                dropped |= !std::mem::take(&mut entry.text).is_empty();
-            }
+    /// How many opinions there are.
+    pub fn len(&self) -> usize {
+        self.tenants.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether nobody said anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps no text of these tenants' logs.
+    pub fn drop_texts(&mut self, is_meant: impl Fn(&Tenant) -> bool) {
+        let meant = self.tenants.iter_mut().filter(|(tenant, _)| is_meant(tenant));
+        for entry in meant.flat_map(|(_, entries)| entries.values_mut()) {
+            entry.text.clear();
         }
-        dropped
     }
 
     /// Empties every text and comment that `matches`: how many. The opinions stay; nothing can be read from a key.

@@ -16,9 +16,14 @@ impl Tenants {
         &self.beginning.book
     }
 
+    /// Takes the texts out of a book that may not be kept.
+    pub fn drop_unkept_texts(&self, book: &mut Book) {
+        book.drop_texts(|tenant| !self.beginning.keeps_text(tenant));
+    }
+
     /// Judges by what people say in this book from the next record on; texts that may not be kept are left out.
     pub fn hold(&mut self, mut book: Book) {
-        book.drop_texts(|tenant| !self.beginning.keeps_text(tenant));
+        self.drop_unkept_texts(&mut book);
         self.beginning.book = book;
         for (tenant, state) in &mut self.states {
             state.hold(self.beginning.book.opinions(tenant));
