@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     config::{self, Exporter, Extension, Harbinger, Loaded, Receiver, Settings, service},
     edge::{
-        self, Store,
+        self, Store, api,
         export_debug::DebugExporter,
         export_file::FileExporter,
         export_otlp::OtlpExporter,
@@ -32,6 +32,7 @@ use crate::{
     },
     engine::{
         self,
+        correlate::Incident,
         embed::Embedder,
         score::{Committee, Phase, Scorer},
         snapshot::{self, Snapshot, TenantSection},
@@ -82,6 +83,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
     }
     let pages = bind_pages(settings).await?;
+    let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
     let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
     let _push = push_metrics(settings, &metrics)?;
@@ -91,6 +93,12 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
         let contents = kind.contents(&pipeline, &metrics);
         tasks.spawn(async move { pages.serve(contents).await.context("a status page ended") });
+    }
+    for api in apis {
+        tracing::info!(address = %api.address(), "serving the API");
+        let desk: Arc<dyn edge::Desk> = Arc::clone(&pipeline) as _;
+        let incident_attribute = settings.harbinger.attributes.incident_id.clone();
+        tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
     }
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
@@ -206,7 +214,7 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         None
     };
     let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
-    let (mut state, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
+    let (mut state, past, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
     match embedder.as_deref().map(Committee::embed) {
         Some(Ok(committee)) => state.appoint(committee),
         Some(Err(problem)) => tracing::error!("no text will sound like failure: {problem}"),
@@ -224,22 +232,23 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         epoch,
         metrics,
     })?;
+    pipeline.incidents().remember(past);
     if !engine.text.store_text {
         // What was written before texts were unwanted is replaced now, not in a minute.
         pipeline.save();
     }
-    tracing::info!("detection: {}", describe(&pipeline));
+    tracing::info!("detection: {}", pipeline.describe());
     Ok(pipeline)
 }
 
-/// What the last process left in the directory, as a state, and the epoch of the journal to begin.
+/// What the last process left in the directory: a state, incidents that are over, and the epoch of the journal to begin.
 fn recover(
     settings: &engine::Settings,
     directory: Option<&StateDirectory>,
     model_version: Option<&str>,
-) -> Result<(Tenants, u64)> {
+) -> Result<(Tenants, Vec<(Tenant, Incident)>, u64)> {
     let Some(directory) = directory else {
-        return Ok((settings.tenants(), 1));
+        return Ok((settings.tenants(), Vec::new(), 1));
     };
     let loaded = directory.load()?;
     let recovered = recovery::recover(settings, loaded.snapshot.as_deref(), &loaded.journals, model_version);
@@ -257,7 +266,7 @@ fn recover(
         let (path, events) = (directory.path().display(), recovered.replayed_events);
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
-    Ok((recovered.state, loaded.next_epoch()))
+    Ok((recovered.state, recovered.past, loaded.next_epoch()))
 }
 
 fn exporter(settings: &Settings) -> Result<Arc<dyn edge::Exporter>> {
@@ -322,50 +331,16 @@ fn status(pipeline: &Pipeline) -> serde_json::Value {
     };
     serde_json::json!({
         "status": "Server available",
-        "detection": { "status": detection, "detail": describe(pipeline) },
+        "detection": { "status": detection, "detail": pipeline.describe() },
     })
-}
-
-fn describe(pipeline: &Pipeline) -> String {
-    let detection = describe_detection(pipeline);
-    match pipeline.tenants() {
-        (0 | 1, _) => detection,
-        (tenants, ready) => {
-            format!("{detection}; {ready} of {tenants} tenants are judged, the others still learned from")
-        }
-    }
-}
-
-fn describe_detection(pipeline: &Pipeline) -> String {
-    if pipeline.mode() == Mode::Off {
-        return "off (detection.mode); records pass untouched".to_owned();
-    }
-    if !pipeline.model_healthy() {
-        return "no working model; records pass with harbinger.verdict=degraded; see the log".to_owned();
-    }
-    match pipeline.phase() {
-        Phase::WarmingUp {
-            records_seen,
-            records_needed,
-            templates_seen,
-            templates_needed,
-        } => {
-            let estimate = pipeline.warm_up_estimate().map_or_else(String::new, |estimate| {
-                format!("; enough in about {} s at this rate", estimate.as_secs().max(1))
-            });
-            format!(
-                "learning what is normal: {records_seen} of {records_needed} records, \
-                 {templates_seen} of {templates_needed} templates{estimate}"
-            )
-        }
-        Phase::Fitting => "learning what is normal: training the autoencoder".to_owned(),
-        Phase::Ready { generation } => format!("judging by model generation {generation}"),
-    }
 }
 
 async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
     let mut pages = Vec::new();
-    for (id, Extension::HealthCheck(health)) in &settings.extensions {
+    for (id, extension) in &settings.extensions {
+        let Extension::HealthCheck(health) = extension else {
+            continue;
+        };
         let bound = Pages::bind(&health.endpoint).await;
         let context = || format!("extensions.{id}.endpoint: cannot listen on {}", health.endpoint);
         pages.push((bound.with_context(context)?, Kind::Health));
@@ -383,6 +358,17 @@ async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
         }
     }
     Ok(pages)
+}
+
+async fn bind_apis(settings: &Settings) -> Result<Vec<api::Api>> {
+    let mut apis = Vec::new();
+    for (id, extension) in &settings.extensions {
+        if let Extension::HarbingerApi(api) = extension {
+            let bound = api::Api::bind(api).await;
+            apis.push(bound.with_context(|| format!("extensions.{id}.endpoint"))?);
+        }
+    }
+    Ok(apis)
 }
 
 fn readers(settings: &Settings) -> &[service::Reader] {

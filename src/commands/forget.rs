@@ -18,7 +18,7 @@ use crate::{
     edge::{Store, store::StateDirectory},
     engine::{
         score::Forgotten,
-        snapshot::{self, Journal, Snapshot, TenantSection},
+        snapshot::{self, Journal, Snapshot},
         tenant::Tenant,
     },
 };
@@ -130,8 +130,9 @@ fn forget_in_snapshot(
         found
             .templates
             .extend(gone.into_iter().map(|gone| (tenant.clone(), gone)));
-        found.incident_texts += correlator.forget(matches);
-        *section = TenantSection::new(&tenant, &scorer, &correlator);
+        let in_past = section.past.iter_mut().map(|incident| incident.forget(matches));
+        found.incident_texts += correlator.forget(matches) + in_past.sum::<usize>();
+        section.set_states(&scorer, &correlator);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::{
 
 use crate::{
     edge::{
-        export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
+        api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
         receive_grpc::Settings as GrpcSettings,
     },
@@ -107,6 +107,18 @@ pub enum Exporter {
 pub enum Extension {
     /// `health_check`
     HealthCheck(HealthSettings),
+    /// `harbinger_api`
+    HarbingerApi(ApiSettings),
+}
+
+impl Extension {
+    /// `host:port` that it listens on.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::HealthCheck(settings) => &settings.endpoint,
+            Self::HarbingerApi(settings) => &settings.endpoint,
+        }
+    }
 }
 
 /// `processors.harbinger`: the engine, one section for each step on the path of a record.

@@ -9,6 +9,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub mod api;
+mod desk;
 pub mod export_debug;
 pub mod export_file;
 pub mod export_otlp;
@@ -18,6 +20,10 @@ pub mod model;
 pub mod receive_grpc;
 pub mod store;
 mod transport;
+
+pub use desk::{
+    AgentMode, AgentStatus, Desk, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents, WhichTemplates,
+};
 
 /// A boxed future, as the object-safe contracts below need.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

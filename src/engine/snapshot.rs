@@ -13,7 +13,7 @@ use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    correlate::{ComponentsState, Event, EventMessage},
+    correlate::{ComponentsState, Event, EventMessage, Incident, PastIncident},
     score::ScorerState,
     tenant::Tenant,
 };
@@ -61,6 +61,9 @@ pub struct TenantSection {
     /// The correlator: open incidents, aliases, ids given.
     #[prost(bytes = "vec", tag = "3")]
     correlator: Vec<u8>,
+    /// Incidents that were told and are over, in the order they ended.
+    #[prost(message, repeated, tag = "4")]
+    pub past: Vec<PastIncident>,
 }
 
 /// A tenant as it is written.
@@ -104,6 +107,21 @@ impl TenantSection {
             tenant: Some(TenantName::from(tenant)),
             scorer: scorer.encode_to_vec(),
             correlator: correlator.encode_to_vec(),
+            past: Vec::new(),
+        }
+    }
+
+    /// Replaces the states in it.
+    pub fn set_states(&mut self, scorer: &ScorerState, correlator: &ComponentsState) {
+        self.scorer = scorer.encode_to_vec();
+        self.correlator = correlator.encode_to_vec();
+    }
+
+    /// The same, with incidents that are over, in the order they ended.
+    pub fn with_past<'a>(self, past: impl Iterator<Item = &'a Incident>) -> Self {
+        Self {
+            past: past.map(PastIncident::from).collect(),
+            ..self
         }
     }
 

@@ -15,7 +15,10 @@ use super::{
     feedback::{Meant, Refused, Subject},
     front::{Batch, BatchTemplate},
     opinions::Opinions,
-    score::{self, Committee, FitJob, Fitted, Judgement, Note, Phase, Scorer, ScorerState, ServiceId, UnusableState},
+    score::{
+        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, ServiceId,
+        UnusableState,
+    },
     text::TemplateKey,
     verdict::Verdicts,
 };
@@ -262,6 +265,17 @@ impl State {
     /// Open incidents, oldest first.
     pub fn incidents(&self) -> Vec<Incident> {
         self.correlator.incidents()
+    }
+
+    /// The open incident of this id, or that this is an alias of.
+    pub fn incident(&self, id: IncidentId) -> Option<Incident> {
+        let mut open = self.incidents().into_iter();
+        open.find(|incident| incident.id == id || incident.aliases.contains(&id))
+    }
+
+    /// The templates that are remembered, in order of their keys.
+    pub fn templates(&self) -> impl Iterator<Item = KnownTemplate> {
+        self.scorer.known_templates()
     }
 
     /// Everything that a snapshot holds.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    correlate::{self, Change, ComponentsState, Event, Incident},
+    correlate::{self, Change, ComponentsState, Event, Incident, PastIncident},
     embed::Embedding,
     feedback::Book,
     front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
@@ -175,6 +175,15 @@ impl Tenants {
             state.or_insert_with(|| self.beginning.state(tenant)).replay(event);
         }
         is_meant
+    }
+
+    /// An incident of a tenant that is over, as it may be told here; `None` where what was learned of the tenant is left
+    /// behind.
+    pub fn past(&self, tenant: &Tenant, mut past: PastIncident) -> Option<Incident> {
+        if !self.beginning.keeps_text(tenant) {
+            past.drop_texts();
+        }
+        self.is_meant(tenant).then(|| past.told())
     }
 
     /// While tenants are not told apart there is only one; what was learned of others is left behind.
@@ -367,6 +376,16 @@ impl Tenants {
     /// Open incidents, oldest first for each tenant.
     pub fn incidents(&self) -> impl Iterator<Item = (&Tenant, Vec<Incident>)> {
         self.states.iter().map(|(tenant, state)| (tenant, state.incidents()))
+    }
+
+    /// Those who have a state, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Tenant> {
+        self.states.keys()
+    }
+
+    /// The state of a tenant, to look at.
+    pub fn of(&self, tenant: &Tenant) -> Option<&State> {
+        self.states.get(tenant)
     }
 
     /// Everything that a snapshot holds.

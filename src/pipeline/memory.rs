@@ -1,6 +1,6 @@
 //! What survives a restart: the journal of incidents as they happen, and snapshots of everything now and then.
 //!
-//! What enters: events of each commit, and the state when it is to be saved. What leaves: bytes to the [`Store`].
+//! What enters: events of each commit, and the state and incidents that are over when they are to be saved. What leaves: bytes to the [`Store`].
 //! Promises: the journal has the order of the commits; every event is in the saved snapshot or in a journal that outlives
 //! it; a disk that fails costs memory, never a record. Absent on purpose: when to save, which others decide.
 
@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{feedback::FeedbackError, lock, now_unix_nano};
+use super::{feedback::FeedbackError, incidents::Incidents, lock, now_unix_nano};
 use crate::{
     edge::Store,
     engine::{
@@ -32,11 +32,18 @@ pub struct Memory {
     /// Held from reading the file of opinions until it is written: one opinion at a time.
     opinions: Mutex<()>,
     metrics: Arc<Metrics>,
+    incidents: Arc<Incidents>,
 }
 
 impl Memory {
     /// Begins the journal of `epoch` in `store`; without a store nothing survives.
-    pub fn new(store: Option<Arc<dyn Store>>, epoch: u64, model_version: String, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        store: Option<Arc<dyn Store>>,
+        epoch: u64,
+        model_version: String,
+        metrics: Arc<Metrics>,
+        incidents: Arc<Incidents>,
+    ) -> Self {
         let memory = Self {
             store,
             model_version,
@@ -44,6 +51,7 @@ impl Memory {
             journal_failing: AtomicBool::new(false),
             opinions: Mutex::new(()),
             metrics,
+            incidents,
         };
         if let Some(store) = &memory.store {
             memory.told("begin a journal", store.begin_epoch(epoch));
@@ -108,12 +116,12 @@ impl Memory {
         let Some(store) = &self.store else { return };
         let mut epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         let next = *epoch + 1;
-        let states = {
+        let (states, past) = {
             let state = lock(state);
             if !self.told("begin a journal", store.begin_epoch(next)) {
                 return;
             }
-            state.export()
+            (state.export(), self.incidents.past())
         };
         *epoch = next;
         let bytes = snapshot::encode(&Snapshot {
@@ -123,7 +131,10 @@ impl Memory {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             tenants: states
                 .iter()
-                .map(|(tenant, scorer, correlator)| TenantSection::new(tenant, scorer, correlator))
+                .map(|(tenant, scorer, correlator)| {
+                    let own = past.iter().filter(|told| told.tenant == *tenant);
+                    TenantSection::new(tenant, scorer, correlator).with_past(own.map(|told| &*told.incident))
+                })
                 .collect(),
             ..Snapshot::default()
         });

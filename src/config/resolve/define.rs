@@ -18,7 +18,7 @@ use super::{
     Defined, Resolver,
 };
 use crate::{
-    edge::receive_grpc::Settings as GrpcSettings,
+    edge::{api::Settings as ApiSettings, receive_grpc::Settings as GrpcSettings},
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
         tenant::Settings as TenantSettings, text::Settings as TextSettings,
@@ -201,8 +201,13 @@ impl Resolver {
         Some(exporter)
     }
 
-    pub(super) fn extension(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
-        self.read(node, key).map(Extension::HealthCheck)
+    pub(super) fn extension(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
+        if kind.name == "health_check" {
+            return self.read(node, key).map(Extension::HealthCheck);
+        }
+        let api: ApiSettings = self.read(node, key)?;
+        self.check(node, key, api.validate())?;
+        Some(Extension::HarbingerApi(api))
     }
 }
 

@@ -15,6 +15,7 @@ mod id;
 mod incident;
 mod settings;
 mod tally;
+mod written;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::event::{Closed, Event, EventMessage, Extended, Joined, Merged, Ope
 pub use self::id::{IncidentId, NotAnId};
 pub use self::incident::{Change, Ending, Happened, Incident, KeyRecord, Status, TemplateCount, Tie};
 pub use self::settings::{Scope, Settings};
+pub use self::written::PastIncident;
 
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
