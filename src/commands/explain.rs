@@ -84,6 +84,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let is_learned = learned.is_some();
     let mut scorer = learned.unwrap_or_else(|| Scorer::new(settings.score.clone()));
+    if let Some(directory) = directory.as_deref().filter(|directory| directory.exists()) {
+        scorer.hold(app::opinions(directory, &tenant)?);
+    }
     scorer.appoint(Committee::embed(&embedder).context("the model failed")?);
     let template = template(args, &settings)?;
     let embeddings = embedder.embed(&[&template.text]).context("the model failed")?;

@@ -22,7 +22,8 @@ pub mod store;
 mod transport;
 
 pub use desk::{
-    AgentMode, AgentStatus, Desk, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents, WhichTemplates,
+    AgentMode, AgentStatus, Desk, FeedbackError, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents,
+    WhichTemplates,
 };
 
 /// A boxed future, as the object-safe contracts below need.

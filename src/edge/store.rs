@@ -564,7 +564,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = StateDirectory::open(home.path()).unwrap();
         store.save_snapshot(b"old").unwrap();
-        fs::write(home.path().join(SNAPSHOT_TEMPORARY), b"ne").unwrap();
+        fs::write(home.path().join("snapshot.tmp"), b"ne").unwrap();
         assert_eq!(store.load().unwrap().snapshot.as_deref(), Some(b"old".as_slice()));
         store.save_snapshot(b"new").unwrap();
         assert_eq!(names(home.path()), ["lock", "snapshot"]);

@@ -66,6 +66,24 @@ pub struct TenantSection {
     pub past: Vec<PastIncident>,
 }
 
+impl Snapshot {
+    /// Keeps no text of a log; whether there was one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn drop_texts(&mut self) -> Result<bool, SnapshotError> {
+        let before = self.encoded_len();
+        for section in &mut self.tenants {
+            let (mut scorer, mut correlator) = section.states()?;
+            scorer.drop_texts();
+            correlator.drop_texts();
+            section.past.iter_mut().for_each(PastIncident::drop_texts);
+            section.set_states(&scorer, &correlator);
+        }
+        Ok(self.encoded_len() != before)
+    }
+}
+
 /// A tenant as it is written.
 #[derive(Clone, PartialEq, prost::Message)]
 struct TenantName {
@@ -115,6 +133,11 @@ impl TenantSection {
     pub fn set_states(&mut self, scorer: &ScorerState, correlator: &ComponentsState) {
         self.scorer = scorer.encode_to_vec();
         self.correlator = correlator.encode_to_vec();
+    }
+
+    /// What was learned is taken from `other` instead; incidents and their ids stay.
+    pub fn relearn(&mut self, other: &Self) {
+        self.scorer.clone_from(&other.scorer);
     }
 
     /// The same, with incidents that are over, in the order they ended.

@@ -196,18 +196,7 @@ impl State {
             }
             Subject::Incident(id) => {
                 let incident = self.correlator.incident(id).ok_or(Refused::UnknownIncident(id))?;
-                let anomalous = incident.templates.iter().filter(|count| count.anomalous_records > 0);
-                let templates: Vec<_> = anomalous
-                    .map(|count| (count.template, count.text.to_string()))
-                    .collect();
-                if templates.is_empty() {
-                    return Err(Refused::NothingAnomalous(id));
-                }
-                let is_whole = service.is_none_or(|service| incident.services.iter().all(|of| **of == *service));
-                Ok(Meant {
-                    templates,
-                    incident: is_whole.then_some(incident.id),
-                })
+                Meant::of(&incident, service)
             }
         }
     }

@@ -9,6 +9,7 @@
 //! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
 
 mod feedback;
+mod part;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -21,7 +22,7 @@ use super::{
     correlate::{self, Change, ComponentsState, Event, Incident, PastIncident},
     embed::Embedding,
     feedback::Book,
-    front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
+    front::{Batch, BatchTemplate},
     retries::Retries,
     score::{self, Committee, FitJob, Fitted, Phase, ScorerState, UnusableState},
     state::State,
@@ -29,6 +30,7 @@ use super::{
     text::TemplateKey,
     verdict::Verdicts,
 };
+use part::Part;
 
 /// What a batch came to.
 #[derive(Clone, Debug)]
@@ -429,82 +431,5 @@ fn further(one: Phase, other: Phase) -> Phase {
             templates_seen: templates_seen + more_templates_seen,
             templates_needed: templates_needed + more_templates_needed,
         },
-    }
-}
-
-/// A tenant's part of a batch, as a batch of its own, and where everything in it stood.
-#[derive(Debug, Default)]
-struct Part {
-    batch: Batch,
-    services: Vec<u32>,
-    templates: Vec<u32>,
-    records: Vec<u32>,
-}
-
-impl Part {
-    /// The parts of a batch, in the order of its tenants.
-    fn all(batch: &Batch) -> Vec<Self> {
-        let mut parts: Vec<Self> = batch.tenants.iter().map(|_| Self::default()).collect();
-        // Services and templates belong to one tenant each: where they stand in its part.
-        let mut services: Vec<Option<u32>> = vec![None; batch.services.len()];
-        let mut templates: Vec<Option<u32>> = vec![None; batch.templates.len()];
-        for (place, record) in (0..).zip(&batch.records) {
-            let service = batch.services.get(record.service as usize);
-            let Some((service, part)) =
-                service.and_then(|service| Some((service, parts.get_mut(service.tenant as usize)?)))
-            else {
-                continue;
-            };
-            let Some(known) = services.get_mut(record.service as usize) else {
-                continue;
-            };
-            let of_service = *known.get_or_insert_with(|| {
-                part.services.push(record.service);
-                part.batch.services.push(BatchService {
-                    tenant: 0,
-                    name: Arc::clone(&service.name),
-                });
-                (part.services.len() - 1) as u32
-            });
-            let treatment = match record.treatment {
-                Treatment::Judge { template } => {
-                    let Some((known, said)) = templates
-                        .get_mut(template as usize)
-                        .zip(batch.templates.get(template as usize))
-                    else {
-                        continue;
-                    };
-                    let template = *known.get_or_insert_with(|| {
-                        part.templates.push(template);
-                        part.batch.templates.push(said.clone());
-                        (part.templates.len() - 1) as u32
-                    });
-                    Treatment::Judge { template }
-                }
-                other => other,
-            };
-            part.records.push(place);
-            part.batch.records.push(Observation {
-                service: of_service,
-                treatment,
-                ..*record
-            });
-        }
-        parts
-    }
-
-    /// Adds the verdicts of this part to those of the whole, each at its place there.
-    fn put_back(&self, verdicts: Verdicts, all: &mut Verdicts) {
-        let at = |places: &[u32], index: u32| places.get(index as usize).copied();
-        let template = |index: u32| at(&self.templates, index);
-        all.degraded.extend(verdicts.degraded.into_iter().filter_map(template));
-        all.warming_up
-            .extend(verdicts.warming_up.into_iter().filter_map(template));
-        let anomalies = verdicts.anomalies.into_iter();
-        all.anomalies
-            .extend(anomalies.filter_map(|(index, anomaly)| Some((at(&self.records, index)?, anomaly))));
-        let incidents = verdicts.incidents.into_iter();
-        all.incidents
-            .extend(incidents.filter_map(|(index, incident)| Some((at(&self.records, index)?, incident))));
     }
 }

@@ -6,26 +6,16 @@
 //! understood is never written over. Absent on purpose: who may say what, which the API decides.
 
 use super::{Pipeline, lock, now_unix_nano};
-use crate::engine::{
-    correlate::IncidentId,
-    feedback::{Book, Entry, Feedback, Given, Opinion, Refused, Unreadable},
-    tenant::Tenant,
-    text::TemplateKey,
+pub use crate::edge::FeedbackError;
+use crate::{
+    edge::Desk,
+    engine::{
+        correlate::IncidentId,
+        feedback::{Book, Entry, Feedback, Given, Meant, Opinion, Refused, Subject},
+        tenant::Tenant,
+        text::TemplateKey,
+    },
 };
-
-/// Why feedback came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedbackError {
-    /// It cannot be meant, or not any more.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The file that keeps it is not as Harbinger writes it. It stays as it is until somebody has mended it.
-    #[error("feedback.yaml in the state directory, {0}: mend or remove it first; the file was not touched")]
-    Unreadable(#[from] Unreadable),
-    /// The file cannot be read or written.
-    #[error("cannot keep feedback: {0}")]
-    NotKept(#[from] std::io::Error),
-}
 
 impl Pipeline {
     /// Takes what somebody says: the next record is judged by it. Blocks on the disk.
@@ -35,7 +25,7 @@ impl Pipeline {
     pub fn give_feedback(&self, tenant: &Tenant, feedback: Feedback) -> Result<Given, FeedbackError> {
         let _alone = self.memory.lock_book();
         let mut book = self.book_to_change()?;
-        let meant = lock(&self.state).understand(tenant, &feedback)?;
+        let meant = self.understand(tenant, &feedback)?;
         book.enter(tenant, &meant.templates, &feedback, now_unix_nano())?;
         let dismissed = meant.incident.filter(|_| feedback.opinion != Opinion::Real);
         let (kept, incidents) = self.adopt(tenant, book, dismissed)?;
@@ -89,6 +79,18 @@ impl Pipeline {
             self.memory.save_book(&held)?;
         }
         Ok(held.len())
+    }
+
+    /// What feedback is about: what the state knows, and incidents that are over.
+    fn understand(&self, tenant: &Tenant, feedback: &Feedback) -> Result<Meant, Refused> {
+        let understood = lock(&self.state).understand(tenant, feedback);
+        let (Err(Refused::UnknownIncident(_)), Subject::Incident(id)) = (&understood, feedback.subject) else {
+            return understood;
+        };
+        match Desk::incident(self, id).filter(|found| found.told.tenant == *tenant) {
+            Some(past) => Meant::of_past(&past.told.incident),
+            None => understood,
+        }
     }
 
     /// The book to enter something into: the file's where there is one, for people edit it.

@@ -10,7 +10,12 @@ mod written;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use super::opinions::Opinion;
-use super::{correlate::IncidentId, opinions::Opinions, tenant::Tenant, text::TemplateKey};
+use super::{
+    correlate::{Incident, IncidentId},
+    opinions::Opinions,
+    tenant::Tenant,
+    text::TemplateKey,
+};
 pub use written::Unreadable;
 
 /// Entries kept of a tenant.
@@ -63,7 +68,7 @@ pub enum Refused {
     UnknownTemplate(TemplateKey),
     /// There is no such incident any more, or there never was.
     #[error(
-        "incident {0} is not open: an opinion can be given by incident only while it is open; afterwards give it by template"
+        "incident {0} is not known: it was never announced, or ended so long ago that it is forgotten; give the opinion by template"
     )]
     UnknownIncident(IncidentId),
     /// The incident has no anomalous template that is listed.
@@ -110,6 +115,39 @@ pub struct Meant {
     pub templates: Vec<(TemplateKey, String)>,
     /// The open incident that is meant as a whole, by the id it goes by now.
     pub incident: Option<IncidentId>,
+}
+
+impl Meant {
+    /// What is meant by an open incident: its anomalous templates, as many as are listed, and, unless only a part of its
+    /// services is meant, the incident.
+    ///
+    /// # Errors
+    /// [`Refused::NothingAnomalous`].
+    pub fn of(incident: &Incident, service: Option<&str>) -> Result<Self, Refused> {
+        let is_whole = service.is_none_or(|service| incident.services.iter().all(|of| **of == *service));
+        Ok(Self {
+            incident: is_whole.then_some(incident.id),
+            ..Self::of_past(incident)?
+        })
+    }
+
+    /// What is meant by an incident that is over: its anomalous templates, as many as are listed.
+    ///
+    /// # Errors
+    /// [`Refused::NothingAnomalous`].
+    pub fn of_past(incident: &Incident) -> Result<Self, Refused> {
+        let anomalous = incident.templates.iter().filter(|count| count.anomalous_records > 0);
+        let templates: Vec<_> = anomalous
+            .map(|count| (count.template, count.text.to_string()))
+            .collect();
+        if templates.is_empty() {
+            return Err(Refused::NothingAnomalous(incident.id));
+        }
+        Ok(Self {
+            templates,
+            incident: None,
+        })
+    }
 }
 
 /// Everything that was said.

@@ -52,7 +52,7 @@ pub use opinion::SAID_TO_BE_REAL;
 pub use service::ServiceId;
 use service::{Services, Stream};
 pub use settings::Settings;
-pub use state::{Forgotten, ScorerState, UnusableState};
+pub use state::{Forgotten, Learned, ScorerState, UnusableState};
 use templates::{Template, Templates};
 
 /// A template is taken for usual only once it has been known for so long.

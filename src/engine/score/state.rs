@@ -30,10 +30,32 @@ use messages::{
     TemplateState,
 };
 
+/// How much a state holds, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Records that were seen.
+    pub records: u64,
+    /// Templates that are remembered.
+    pub templates: usize,
+    /// Trainings; 0 while nothing is judged.
+    pub generation: u32,
+}
+
 /// A state that no scorer wrote, or one of another kind: start clean.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} does not fit; what was learned is learned anew")]
 pub struct UnusableState(&'static str);
+
+impl ScorerState {
+    /// How much it holds.
+    pub fn learned(&self) -> Learned {
+        Learned {
+            records: self.records,
+            templates: self.templates.len(),
+            generation: self.judge.as_ref().map_or(0, |judge| judge.generation),
+        }
+    }
+}
 
 impl Scorer {
     /// The state, for a snapshot.

@@ -137,6 +137,13 @@ struct AliasState {
     survivor: u64,
 }
 
+impl ComponentsState {
+    /// How many incidents are open in it.
+    pub fn open_incidents(&self) -> usize {
+        self.incidents.len()
+    }
+}
+
 impl Components {
     /// The state, for a snapshot. Drain the events first: those not drained are not in it.
     pub fn export(&self) -> ComponentsState {
