@@ -12,9 +12,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["harbinger/v1/incidents.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("harbinger.v1.bin"), files.encode_to_vec())?;
+    let mut messages = tonic_prost_build::Config::new();
+    // By which the descriptor of a message is found.
+    messages.enable_type_names();
     // Without a transport: the server and the client of the tests and of the commands bring their own.
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .compile_fds(files)?;
+    let service = tonic_prost_build::configure().build_transport(false);
+    service.compile_fds_with_config(files, messages)?;
     Ok(())
 }

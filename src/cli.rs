@@ -108,10 +108,19 @@ The engine never sees a label. A line is judged once, by what came before it, as
   harbinger replay app.csv --to http://localhost:4317
   harbinger replay recording.jsonl.gz --to http://localhost:4317 --speed 60x --now")]
     Replay(replay::Args),
-    /// List the incidents in logs that Harbinger has marked
+    /// Ask a running agent about incidents, or list those in files that it has marked
     #[command(after_help = "Examples:
-  harbinger incidents harbinger-out.jsonl
-      What the `file` exporter wrote; the Collector's file exporter writes the same.")]
+  harbinger incidents list --since 12h
+      What happened tonight, newest first, from the agent on this machine.
+  harbinger incidents show 20241118-100000-k7f3qa
+      All there is to know of one, with a query that finds its lines.
+  harbinger incidents watch
+      What happens, as it happens; goes on when the agent is restarted.
+  harbinger incidents export --format csv --out incidents.csv
+  harbinger incidents digest harbinger-out.jsonl
+      No agent: what the `file` exporter (ours or the Collector's) wrote. Without `digest` it is the same.
+
+The agent answers when its configuration has `extensions: {harbinger_api: {}}` and `service: {extensions: [harbinger_api]}`.")]
     Incidents(incidents::Args),
     /// Say what would be thought of a log line, and why: every detector, the nearest known templates, the threshold
     #[command(after_help = "Examples:
@@ -229,7 +238,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Some(Command::Analyze(arguments)) => return analyze::run(&arguments),
         Some(Command::Evaluate(arguments)) => return evaluate::run(&arguments),
         Some(Command::Replay(arguments)) => return replay::run(arguments),
-        Some(Command::Incidents(arguments)) => return incidents::run(&arguments),
+        Some(Command::Incidents(arguments)) => return incidents::run(arguments),
         Some(Command::Explain(arguments)) => return explain::run(&arguments),
         Some(Command::Forget(arguments)) => return forget::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,

@@ -1,4 +1,4 @@
-//! What the program does when it is not an agent: a command a file.
+//! What the program does when it is not an agent: a command a file or folder.
 //!
 //! What enters: parsed arguments. What leaves: files, text on standard output, an exit code. Promises: offline commands
 //! need the model and say so when it is missing. Absent on purpose: anything that another command could not share.
@@ -14,3 +14,4 @@ pub mod input;
 pub mod notebook;
 pub mod offline;
 pub mod replay;
+pub mod when;
