@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     correlate::{ComponentsState, Event, EventMessage, Incident, PastIncident},
-    score::ScorerState,
+    score::{Learned, ScorerState},
     tenant::Tenant,
 };
 
@@ -67,6 +67,23 @@ pub struct TenantSection {
 }
 
 impl Snapshot {
+    /// How much was learned, summed over tenants, and how many incidents are open.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn learned(&self) -> Result<(Learned, usize), SnapshotError> {
+        let (mut all, mut open_incidents) = (Learned::default(), 0);
+        for section in &self.tenants {
+            let (scorer, correlator) = section.states()?;
+            let learned = scorer.learned();
+            all.records += learned.records;
+            all.templates += learned.templates;
+            all.generation = all.generation.max(learned.generation);
+            open_incidents += correlator.open_incidents();
+        }
+        Ok((all, open_incidents))
+    }
+
     /// Keeps no text of a log; whether there was one.
     ///
     /// # Errors

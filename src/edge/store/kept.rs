@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -25,6 +25,13 @@ pub struct Kept {
     pub name: String,
     /// Its size.
     pub bytes: u64,
+}
+
+impl Kept {
+    /// Whether a rollback has taken its place.
+    pub fn is_replaced(&self) -> bool {
+        parse(&self.name).is_some_and(|name| name.is_replaced)
+    }
 }
 
 /// A name, taken apart: which hour and which day it is of.
@@ -62,8 +69,16 @@ impl StateDirectory {
     /// # Errors
     /// The file system's.
     pub fn kept(&self) -> io::Result<Vec<Kept>> {
+        Self::kept_in(&self.path)
+    }
+
+    /// The same of a directory, whoever has it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn kept_in(directory: &Path) -> io::Result<Vec<Kept>> {
         let mut kept = Vec::new();
-        for file in fs::read_dir(&self.path)? {
+        for file in fs::read_dir(directory)? {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
             if parse(&name).is_some() {
@@ -80,7 +95,15 @@ impl StateDirectory {
     /// # Errors
     /// There is none of that name, or it cannot be read.
     pub fn read_kept(&self, name: &str) -> io::Result<Vec<u8>> {
-        read(&self.kept_path(name)?, MAX_SNAPSHOT_BYTES)
+        Self::peek_kept(&self.path, name)
+    }
+
+    /// The same in a directory, whoever has it.
+    ///
+    /// # Errors
+    /// There is none of that name, or it cannot be read.
+    pub fn peek_kept(directory: &Path, name: &str) -> io::Result<Vec<u8>> {
+        read(&kept_path(directory, name)?, MAX_SNAPSHOT_BYTES)
     }
 
     /// Replaces a kept snapshot by one of these bytes: to take something out of it.
@@ -88,7 +111,7 @@ impl StateDirectory {
     /// # Errors
     /// There is none of that name, or the file system's.
     pub fn rewrite_kept(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.kept_path(name)?;
+        kept_path(&self.path, name)?;
         self.replace(name, bytes)
     }
 
@@ -100,8 +123,8 @@ impl StateDirectory {
         let name = format!("{}{REPLACED}", name_at(saved_at)?);
         remove_if_there(&self.path.join(&name))?;
         self.link_current(&name)?;
-        let replaced = |kept: &Kept| parse(&kept.name).is_some_and(|name| name.is_replaced);
-        for old in self.kept()?.iter().filter(|kept| replaced(kept)).skip(MAX_REPLACED) {
+        let replaced = self.kept()?.into_iter().filter(Kept::is_replaced);
+        for old in replaced.skip(MAX_REPLACED) {
             remove_if_there(&self.path.join(&old.name))?;
         }
         Ok(name)
@@ -140,14 +163,14 @@ impl StateDirectory {
         }
         self.sync_directory()
     }
+}
 
-    fn kept_path(&self, name: &str) -> io::Result<PathBuf> {
-        if parse(name).is_none() {
-            let what = format!("\"{name}\" is no kept snapshot: `harbinger snapshot list` shows their names");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        Ok(self.path.join(name))
+fn kept_path(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    if parse(name).is_none() {
+        let what = format!("\"{name}\" is no kept snapshot: `harbinger snapshot list` shows their names");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
+    Ok(directory.join(name))
 }
 
 /// Of these names, the latest first: the first ones of the last `keep` hours, and the first one of each of the last `keep` days.
