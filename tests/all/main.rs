@@ -23,6 +23,8 @@ mod end_to_end;
 mod evaluating;
 /// What `harbinger explain` says of a line.
 mod explaining;
+/// What people say of verdicts decides, and is kept; what was learned can be taken back.
+mod feedback;
 /// The floors of the house hold.
 mod floors;
 /// The sentence model.
