@@ -226,7 +226,7 @@ mod tests {
                 "snapshot-20241005T000000Z",
             ]
         );
-        assert_eq!(store.read_kept("snapshot-20241006T000000Z").unwrap(), b"48");
+        assert_eq!(store.read_kept("snapshot-20241006T000000Z").unwrap(), b"96");
         assert_eq!(store.load().unwrap().snapshot.unwrap(), b"149");
     }
 
