@@ -5,6 +5,8 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
+mod kept;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,9 +36,7 @@ use crate::{
         self,
         correlate::Incident,
         embed::Embedder,
-        score::{Committee, Phase, Scorer},
-        snapshot::{self, Snapshot, TenantSection},
-        state::State,
+        score::{Committee, Phase},
         tenant::Tenant,
         tenants::Tenants,
     },
@@ -44,13 +44,16 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+pub use kept::{learned, opinions, save_snapshot};
+
 /// How long requests in flight are given once the agent is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Rereads the configuration that the agent was started with.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
 
-/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`.
+/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`, and
+/// rereads the opinions.
 ///
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable state directory, or, if it is required, a missing model.
@@ -172,6 +175,10 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
         }
         Err(problem) => tracing::error!("the configuration on disk is not usable, nothing changes: {problem:#}"),
     }
+    match pipeline.reread_feedback() {
+        Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
+        Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
+    }
 }
 
 async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Result<()> {
@@ -208,6 +215,10 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
     } else {
         None
     };
+    let directory = directory.map(|directory| directory.keeping(harbinger.state.keep_snapshots));
+    if let Some(directory) = directory.as_ref().filter(|_| !engine.text.store_text) {
+        kept::drop_texts(directory);
+    }
     let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
     let (mut state, past, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
     match embedder.as_deref().map(Committee::embed) {
@@ -435,46 +446,4 @@ fn harbinger_of(config: Option<&Path>) -> Result<Harbinger> {
     let environment = |name: &str| std::env::var(name).ok();
     let loaded = config::load(&[path.display().to_string()], &[], &environment)?;
     Ok(loaded.settings.harbinger)
-}
-
-/// What the last snapshot in a state directory says was learned, read beside the agent that may be using it; `None` when
-/// there is no snapshot, or nothing of that tenant in it.
-///
-/// # Errors
-/// The directory cannot be read, or its snapshot is damaged or was made with another model.
-pub fn learned(
-    directory: &Path,
-    settings: &engine::Settings,
-    model_version: &str,
-    tenant: &Tenant,
-) -> Result<Option<Scorer>> {
-    let peeked = StateDirectory::peek(directory);
-    let Some(bytes) = peeked.with_context(|| format!("cannot read a snapshot from {}", directory.display()))? else {
-        return Ok(None);
-    };
-    snapshot::decode(&bytes, Some(model_version))
-        .and_then(|snapshot| recovery::scorer(settings, &snapshot, tenant))
-        .with_context(|| format!("cannot use the snapshot in {}", directory.display()))
-}
-
-/// Leaves what was learned where `run` with this `state.directory` finds it.
-///
-/// # Errors
-/// The directory is in use, holds a snapshot already, or cannot be written.
-pub fn save_snapshot(directory: &Path, state: &State, model_version: &str) -> Result<()> {
-    let store = StateDirectory::open(directory).with_context(|| format!("cannot use {}", directory.display()))?;
-    if store.load()?.snapshot.is_some() {
-        bail!(
-            "{} holds a snapshot already: name an empty folder, or remove it",
-            directory.display()
-        );
-    }
-    let (scorer, correlator) = state.export();
-    store.save_snapshot(&snapshot::encode(&Snapshot {
-        model_version: model_version.to_owned(),
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        tenants: vec![TenantSection::new(&Tenant::default(), &scorer, &correlator)],
-        ..Snapshot::default()
-    }))?;
-    Ok(())
 }

@@ -5,13 +5,16 @@
 
 pub mod analyze;
 pub mod bad_rows;
+pub mod client;
 pub mod digest;
 pub mod evaluate;
 pub mod explain;
+pub mod feedback;
 pub mod forget;
 pub mod incidents;
 pub mod input;
 pub mod notebook;
 pub mod offline;
 pub mod replay;
+pub mod snapshot;
 pub mod when;

@@ -168,6 +168,9 @@ pub(super) struct DetectionMode {
     pub(super) mode: Mode,
 }
 
+/// More hours and days would fill a disk.
+const MOST_SNAPSHOTS: usize = 100;
+
 /// `processors.harbinger.state`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -179,6 +182,8 @@ pub struct State {
     /// How often a snapshot is written; the journal of incidents is always up to date.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub snapshot_interval: Duration,
+    /// Snapshots kept for a return to them: one of each of the last so many hours, and of each of the last so many days.
+    pub keep_snapshots: usize,
 }
 
 impl Default for State {
@@ -187,6 +192,7 @@ impl Default for State {
             enabled: true,
             directory: PathBuf::from("./harbinger-state"),
             snapshot_interval: Duration::from_secs(60),
+            keep_snapshots: 5,
         }
     }
 }
@@ -202,6 +208,12 @@ impl State {
         }
         if self.snapshot_interval < Duration::from_secs(1) {
             return Err("snapshot_interval: shorter than a second; write `60s`".to_owned());
+        }
+        if self.keep_snapshots > MOST_SNAPSHOTS {
+            return Err(format!(
+                "keep_snapshots: {} is more than {MOST_SNAPSHOTS}; write 5, or 0 to keep none",
+                self.keep_snapshots
+            ));
         }
         Ok(())
     }

@@ -10,12 +10,14 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::engine::{
     correlate::{Change, Incident, IncidentId, Status},
+    feedback::{Book, Entry, Feedback, Given, Refused, Unreadable},
     score::{KnownTemplate, Phase},
     tenant::Tenant,
     text::TemplateKey,
 };
 
-/// Answers questions about incidents, templates and the agent. Calls return at once; none waits for a disk or the model.
+/// Answers questions about incidents, templates and the agent, and takes feedback. Calls return at once, but for those that
+/// say that they block on the disk; none waits for the model.
 pub trait Desk: Send + Sync + 'static {
     /// Incidents that match, newest first, at most `limit`; with `before`, those older than that id only.
     fn incidents(&self, which: &WhichIncidents, before: Option<IncidentId>, limit: usize) -> Vec<Told>;
@@ -37,6 +39,41 @@ pub trait Desk: Send + Sync + 'static {
 
     /// What the agent is and how far it has come.
     fn status(&self) -> AgentStatus;
+
+    /// Takes what somebody says: the next record is judged by it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`FeedbackError`]; then nothing has changed.
+    fn give_feedback(&self, tenant: &Tenant, feedback: Feedback) -> Result<Given, FeedbackError>;
+
+    /// Takes back what was said of a template: in one service, or for all that have no opinion of their own. Detectors
+    /// decide again. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`FeedbackError`]; then nothing has changed.
+    fn withdraw_feedback(
+        &self,
+        tenant: &Tenant,
+        template: TemplateKey,
+        service: Option<&str>,
+    ) -> Result<Entry, FeedbackError>;
+
+    /// What people said, as it is judged by.
+    fn feedback(&self) -> Book;
+}
+
+/// Why feedback came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedbackError {
+    /// It cannot be meant, or not any more.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The file that keeps it is not as Harbinger writes it. It stays as it is until somebody has mended it.
+    #[error("feedback.yaml in the state directory, {0}: mend or remove it first; the file was not touched")]
+    Unreadable(#[from] Unreadable),
+    /// The file cannot be read or written.
+    #[error("cannot keep feedback: {0}")]
+    NotKept(#[from] std::io::Error),
 }
 
 /// Where a template stands in the list of all: when it was first seen, its key, whose it is. The greatest comes first.

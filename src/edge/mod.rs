@@ -22,7 +22,8 @@ pub mod store;
 mod transport;
 
 pub use desk::{
-    AgentMode, AgentStatus, Desk, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents, WhichTemplates,
+    AgentMode, AgentStatus, Desk, FeedbackError, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents,
+    WhichTemplates,
 };
 
 /// A boxed future, as the object-safe contracts below need.
@@ -105,4 +106,8 @@ pub trait Store: Send + Sync + 'static {
     fn begin_epoch(&self, epoch: u64) -> std::io::Result<()>;
     /// Deletes journals of epochs older than `epoch`.
     fn prune_journal(&self, epoch: u64) -> std::io::Result<()>;
+    /// The file of opinions as it is now, which people may have edited; `None` when there is none.
+    fn load_feedback(&self) -> std::io::Result<Option<String>>;
+    /// Replaces the file of opinions atomically.
+    fn save_feedback(&self, yaml: &str) -> std::io::Result<()>;
 }

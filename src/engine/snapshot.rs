@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     correlate::{ComponentsState, Event, EventMessage, Incident, PastIncident},
-    score::ScorerState,
+    score::{Learned, ScorerState},
     tenant::Tenant,
 };
 
@@ -66,6 +66,41 @@ pub struct TenantSection {
     pub past: Vec<PastIncident>,
 }
 
+impl Snapshot {
+    /// How much was learned, summed over tenants, and how many incidents are open.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn learned(&self) -> Result<(Learned, usize), SnapshotError> {
+        let (mut all, mut open_incidents) = (Learned::default(), 0);
+        for section in &self.tenants {
+            let (scorer, correlator) = section.states()?;
+            let learned = scorer.learned();
+            all.records += learned.records;
+            all.templates += learned.templates;
+            all.generation = all.generation.max(learned.generation);
+            open_incidents += correlator.open_incidents();
+        }
+        Ok((all, open_incidents))
+    }
+
+    /// Keeps no text of a log; whether there was one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn drop_texts(&mut self) -> Result<bool, SnapshotError> {
+        let before = self.encoded_len();
+        for section in &mut self.tenants {
+            let (mut scorer, mut correlator) = section.states()?;
+            scorer.drop_texts();
+            correlator.drop_texts();
+            section.past.iter_mut().for_each(PastIncident::drop_texts);
+            section.set_states(&scorer, &correlator);
+        }
+        Ok(self.encoded_len() != before)
+    }
+}
+
 /// A tenant as it is written.
 #[derive(Clone, PartialEq, prost::Message)]
 struct TenantName {
@@ -115,6 +150,11 @@ impl TenantSection {
     pub fn set_states(&mut self, scorer: &ScorerState, correlator: &ComponentsState) {
         self.scorer = scorer.encode_to_vec();
         self.correlator = correlator.encode_to_vec();
+    }
+
+    /// What was learned is taken from `other` instead; incidents and their ids stay.
+    pub fn relearn(&mut self, other: &Self) {
+        self.scorer.clone_from(&other.scorer);
     }
 
     /// The same, with incidents that are over, in the order they ended.

@@ -8,11 +8,15 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use super::{Mode, Pipeline, lock};
 use crate::{
-    edge::{AgentMode, AgentStatus, Desk, Found, TemplatePlace, Told, Watch, WhichIncidents, WhichTemplates},
+    edge::{
+        AgentMode, AgentStatus, Desk, FeedbackError, Found, TemplatePlace, Told, Watch, WhichIncidents, WhichTemplates,
+    },
     engine::{
         correlate::{IncidentId, Status},
+        feedback::{Book, Entry, Feedback, Given},
         score::{KnownTemplate, Phase},
         tenant::Tenant,
+        text::TemplateKey,
     },
 };
 
@@ -189,5 +193,22 @@ impl Desk for Pipeline {
             past_incidents,
             last_sequence,
         }
+    }
+
+    fn give_feedback(&self, tenant: &Tenant, feedback: Feedback) -> Result<Given, FeedbackError> {
+        self.give_feedback(tenant, feedback)
+    }
+
+    fn withdraw_feedback(
+        &self,
+        tenant: &Tenant,
+        template: TemplateKey,
+        service: Option<&str>,
+    ) -> Result<Entry, FeedbackError> {
+        self.withdraw_feedback(tenant, template, service)
+    }
+
+    fn feedback(&self) -> Book {
+        self.feedback()
     }
 }

@@ -5,15 +5,16 @@
 //! it; a disk that fails costs memory, never a record. Absent on purpose: when to save, which others decide.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{incidents::Incidents, lock, now_unix_nano};
+use super::{feedback::FeedbackError, incidents::Incidents, lock, now_unix_nano};
 use crate::{
     edge::Store,
     engine::{
         correlate::Event,
+        feedback::Book,
         snapshot::{self, JournalEntry, Snapshot, TenantSection},
         tenant::Tenant,
         tenants::Tenants,
@@ -28,6 +29,8 @@ pub struct Memory {
     /// Epoch of the journal being written; held while a snapshot is made, so that there is one at a time.
     epoch: Mutex<u64>,
     journal_failing: AtomicBool,
+    /// Held from reading the file of opinions until it is written: one opinion at a time.
+    opinions: Mutex<()>,
     metrics: Arc<Metrics>,
     incidents: Arc<Incidents>,
 }
@@ -46,6 +49,7 @@ impl Memory {
             model_version,
             epoch: Mutex::new(epoch),
             journal_failing: AtomicBool::new(false),
+            opinions: Mutex::new(()),
             metrics,
             incidents,
         };
@@ -66,6 +70,34 @@ impl Memory {
             JournalEntry::new(tenant, events.clone(), &self.model_version).frame(&mut frame);
         }
         self.told("write to the journal", store.append_journal(&frame, false));
+    }
+
+    /// The book as the file of opinions has it now, which people may have edited; `None` where nothing is kept.
+    pub fn load_book(&self) -> Option<Result<Book, FeedbackError>> {
+        let read = self.store.as_ref()?.load_feedback();
+        Some(match read {
+            Ok(text) => Book::from_yaml(text.as_deref().unwrap_or_default()).map_err(FeedbackError::from),
+            Err(problem) => Err(problem.into()),
+        })
+    }
+
+    /// Writes the file of opinions; whether there is one.
+    pub fn save_book(&self, book: &Book) -> Result<bool, FeedbackError> {
+        let Some(store) = &self.store else { return Ok(false) };
+        store.save_feedback(&book.to_yaml()?)?;
+        Ok(true)
+    }
+
+    /// To be held from reading the file of opinions until it is written.
+    pub fn lock_book(&self) -> MutexGuard<'_, ()> {
+        self.opinions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same as [`Memory::sync_journal`], but blocks.
+    pub fn sync_journal_now(&self) {
+        if let Some(store) = &self.store {
+            self.told("sync the journal", store.sync_journal());
+        }
     }
 
     /// Returns once everything appended is on the disk, or the disk has failed.

@@ -7,6 +7,7 @@
 
 mod desk;
 pub mod embedding;
+pub mod feedback;
 mod fitting;
 pub mod incidents;
 mod memory;
@@ -152,6 +153,9 @@ impl Pipeline {
             metrics: parts.metrics,
         };
         pipeline.observe_phase();
+        if let Err(problem) = pipeline.reread_feedback() {
+            tracing::error!("no opinion is judged by until this is mended (then send SIGHUP): {problem}");
+        }
         Ok(pipeline)
     }
 

@@ -10,13 +10,15 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 14] = [
     "view",
     "tenant",
     "text",
     "embed",
+    "opinions",
     "score",
     "correlate",
+    "feedback",
     "verdict",
     "annotate",
     "retries",

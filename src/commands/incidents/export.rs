@@ -14,10 +14,11 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::{
-    super::digest::severity_name,
-    Which,
-    client::{ApiArgs, Client},
-    json, print,
+    super::{
+        client::{ApiArgs, Client},
+        digest::severity_name,
+    },
+    Which, json, print,
 };
 use crate::edge::api::proto::{Incident, IncidentEnding};
 

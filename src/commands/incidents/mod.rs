@@ -4,11 +4,10 @@
 //! output. Promise: where no agent answers, it is told which address was asked and how the API is turned on. Absent on
 //! purpose: what an incident is, which the agent says.
 
-mod client;
 mod export;
 mod files;
-mod json;
-mod print;
+pub mod json;
+pub mod print;
 mod watch;
 
 use std::{
@@ -20,9 +19,11 @@ use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::when::When;
+use super::{
+    client::{ApiArgs, Client},
+    when::When,
+};
 use crate::edge::api::proto;
-use client::{ApiArgs, Client};
 use print::Table;
 
 /// What the command takes.

@@ -178,7 +178,7 @@ pub fn time(time: Option<&prost_types::Timestamp>) -> String {
 }
 
 /// Without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars()
         .map(|character| if character.is_control() { ' ' } else { character })
         .collect()

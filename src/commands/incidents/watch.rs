@@ -13,7 +13,7 @@ use anyhow::Result;
 use tonic::Code;
 
 use super::{
-    client::{ApiArgs, Client, complaint},
+    super::client::{ApiArgs, Client, complaint},
     json,
     print::{self, Table},
 };

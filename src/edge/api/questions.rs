@@ -93,18 +93,21 @@ pub fn template_place(token: &str) -> Result<Option<TemplatePlace>, Status> {
     }
 }
 
-fn no_token(token: &str) -> Status {
+/// A token that no page gave.
+pub fn no_token(token: &str) -> Status {
     let token: String = token.chars().take(64).collect();
     Status::invalid_argument(format!(
         "page_token: `{token}` was given by no page; send the next_page_token of the page before, or nothing"
     ))
 }
 
-fn given(text: &str) -> Option<String> {
+/// A text that says something.
+pub fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn unix_nano(field: &str, time: Option<&Timestamp>) -> Result<Option<u64>, Status> {
+/// A time in Unix nanoseconds; `field` names it in the complaint.
+pub fn unix_nano(field: &str, time: Option<&Timestamp>) -> Result<Option<u64>, Status> {
     let Some(time) = time else { return Ok(None) };
     let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     let seconds = u64::try_from(time.seconds).ok();

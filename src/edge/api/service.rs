@@ -140,7 +140,23 @@ impl proto::incidents_server::Incidents for Service {
         &self,
         request: Request<proto::GiveFeedbackRequest>,
     ) -> Result<Response<proto::GiveFeedbackResponse>, Status> {
-        feedback::give(&*self.desk, request.into_inner()).map(Response::new)
+        let desk = Arc::clone(&self.desk);
+        feedback::off_the_loop(move || feedback::give(&*desk, request.into_inner())).await
+    }
+
+    async fn withdraw_feedback(
+        &self,
+        request: Request<proto::WithdrawFeedbackRequest>,
+    ) -> Result<Response<proto::WithdrawFeedbackResponse>, Status> {
+        let desk = Arc::clone(&self.desk);
+        feedback::off_the_loop(move || feedback::withdraw(&*desk, request.into_inner())).await
+    }
+
+    async fn list_feedback(
+        &self,
+        request: Request<proto::ListFeedbackRequest>,
+    ) -> Result<Response<proto::ListFeedbackResponse>, Status> {
+        feedback::list(&*self.desk, &request.into_inner()).map(Response::new)
     }
 
     async fn get_status(

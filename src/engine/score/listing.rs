@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{Scorer, ServiceId};
-use crate::engine::text::TemplateKey;
+use crate::engine::{opinions::Opinion, text::TemplateKey};
 
 /// Services listed of a template.
 const MAX_SERVICES: usize = 16;
@@ -28,7 +28,7 @@ pub struct KnownTemplate {
     pub services: Vec<Arc<str>>,
     /// Since when it counts as anomalous and is kept apart from what is usual, Unix nanoseconds; `None` when it does not.
     pub flagged_unix_nano: Option<u64>,
-    /// In one service at least its last episode is anomalous.
+    /// In one service at least its last episode is anomalous, or somebody said that it always is.
     pub anomalous: bool,
     /// In one service at least its last episode would be anomalous, but for the budget or because it is a release.
     pub suppressed: bool,
@@ -41,12 +41,16 @@ impl Scorer {
             let all = (*key, ServiceId(0))..=(*key, ServiceId(u32::MAX));
             let (mut services, mut anomalous, mut suppressed) = (Vec::new(), false, false);
             for ((_, service), series) in self.series.range(all) {
+                let service = self.services.all.get(service.0 as usize);
+                let said = service.and_then(|service| self.opinion(*key, &service.name));
+                anomalous |= match said {
+                    Some(said) => said == Opinion::Real,
+                    None => series.episode.anomaly.is_some(),
+                };
+                suppressed |= said.is_none() && series.episode.suppressed;
                 if services.len() < MAX_SERVICES {
-                    let service = self.services.all.get(service.0 as usize);
                     services.extend(service.map(|service| Arc::clone(&service.name)));
                 }
-                anomalous |= series.episode.anomaly.is_some();
-                suppressed |= series.episode.suppressed;
             }
             services.sort_unstable();
             KnownTemplate {

@@ -108,6 +108,67 @@ impl Client {
         Ok(answer.map_err(|status| complaint(&self.api, &status))?.into_inner())
     }
 
+    /// The templates that match.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn templates(&mut self, mut request: proto::ListTemplatesRequest) -> Result<Vec<proto::Template>> {
+        let mut all = Vec::new();
+        loop {
+            request.page_size = PAGE as i32;
+            let page = self.incidents.list_templates(patiently(request.clone())).await;
+            let page = page.map_err(|status| complaint(&self.api, &status))?.into_inner();
+            all.extend(page.templates);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// What people said of templates.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn opinions(&mut self, tenant: Option<String>) -> Result<Vec<proto::Opinion>> {
+        let mut request = proto::ListFeedbackRequest {
+            tenant,
+            page_size: PAGE as i32,
+            page_token: String::new(),
+        };
+        let mut all = Vec::new();
+        loop {
+            let page = self.incidents.list_feedback(patiently(request.clone())).await;
+            let page = page.map_err(|status| complaint(&self.api, &status))?.into_inner();
+            all.extend(page.opinions);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Says what a template or an incident is.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub async fn give(&mut self, request: proto::GiveFeedbackRequest) -> Result<proto::GiveFeedbackResponse> {
+        let answer = self.incidents.give_feedback(patiently(request)).await;
+        Ok(answer.map_err(|status| complaint(&self.api, &status))?.into_inner())
+    }
+
+    /// Takes back what was said of a template.
+    ///
+    /// # Errors
+    /// Nothing was said, the agent refuses, or it is gone.
+    pub async fn withdraw(
+        &mut self,
+        request: proto::WithdrawFeedbackRequest,
+    ) -> Result<proto::WithdrawFeedbackResponse> {
+        let answer = self.incidents.withdraw_feedback(patiently(request)).await;
+        Ok(answer.map_err(|status| complaint(&self.api, &status))?.into_inner())
+    }
+
     /// What happens from now on, or has since a sequence number.
     ///
     /// # Errors
@@ -126,6 +187,13 @@ impl Client {
     pub fn address(&self) -> &str {
         &self.api
     }
+}
+
+/// A request whose answer is not waited for for ever.
+fn patiently<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(ANSWER_PATIENCE);
+    request
 }
 
 fn nobody(api: &str, problem: Error) -> Error {
@@ -147,7 +215,7 @@ pub fn complaint(api: &str, status: &Status) -> Error {
         Code::Unavailable | Code::Unknown | Code::Internal => {
             anyhow!("the agent at {api} is gone: {}", status.message())
         }
-        Code::NotFound | Code::InvalidArgument => anyhow!("{}", status.message()),
+        Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => anyhow!("{}", status.message()),
         code => anyhow!("the agent at {api} answers {code:?}: {}", status.message()),
     }
 }
