@@ -118,16 +118,31 @@ impl Desk for Pipeline {
     }
 
     fn incident(&self, id: IncidentId) -> Option<Found> {
-        let (mut id, mut merged) = (id, None);
+        let past = self.incidents.past();
+        let (mut goes_by, mut merged) = (id, None);
         for _ in 0..MAX_MERGES {
-            let told = self.open_incident(id).or_else(|| self.past_incident(id))?;
-            let Status::Merged { into } = told.incident.status else {
-                return Some(Found { told, merged });
+            let Some(told) = past.iter().find(|told| told.incident.id == goes_by) else {
+                break;
             };
-            merged.get_or_insert(told.incident);
-            id = into;
+            let Status::Merged { into } = told.incident.status else {
+                break;
+            };
+            merged.get_or_insert(told);
+            goes_by = into;
         }
-        None
+        let found = self.open_incident(goes_by).or_else(|| self.past_incident(goes_by));
+        match (found, merged) {
+            (Some(told), merged) => Some(Found {
+                told,
+                merged: merged.map(|told| Arc::clone(&told.incident)),
+            }),
+            // Whatever it became part of is forgotten.
+            (None, Some(merged)) => Some(Found {
+                told: merged.clone(),
+                merged: None,
+            }),
+            (None, None) => None,
+        }
     }
 
     fn watch(&self, after: Option<u64>) -> Watch {

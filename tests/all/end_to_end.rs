@@ -80,7 +80,7 @@ impl Sink {
     }
 }
 
-fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
+pub(super) fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
     let settings = engine::Settings::default();
     let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
     let mut state = settings.tenants();

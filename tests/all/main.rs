@@ -9,6 +9,8 @@
 
 /// What `harbinger analyze` makes of files.
 mod analyzing;
+/// The API as its clients meet it.
+mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
 /// The program as the shell sees it.

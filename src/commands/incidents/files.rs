@@ -20,6 +20,7 @@ use crate::edge::files::{self, Row};
 
 /// What the command takes.
 #[derive(Debug, clap::Args)]
+#[group(id = "files")]
 pub struct Args {
     /// Marked logs as OTLP JSON lines (also .gz); `-` reads standard input
     #[arg(required = true, value_name = "FILE")]

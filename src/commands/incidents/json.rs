@@ -1,7 +1,7 @@
 //! Messages of the API as JSON, by the mapping that protobuf defines: what any other client would print.
 //!
-//! What enters: a message. What leaves: one line. Promise: every field is there, in its `.proto` spelling, also where it is
-//! empty. Absent on purpose: shapes of our own.
+//! What enters: a message. What leaves: one line. Promise: fields have their `.proto` spelling, and are there also where
+//! they are 0 or empty, but for messages that are not set. Absent on purpose: shapes of our own.
 
 use anyhow::{Context, Result};
 use prost::{Message, Name};
@@ -53,7 +53,7 @@ mod tests {
         };
         assert_eq!(
             line(&told).unwrap(),
-            "{\"sequence\":1731924000000001,\"missed\":false,\"happened\":\"HAPPENED_CLOSED\",\"time\":\"2024-11-18T10:00:00.500Z\",\"incident\":null}"
+            "{\"sequence\":1731924000000001,\"missed\":false,\"happened\":\"HAPPENED_CLOSED\",\"time\":\"2024-11-18T10:00:00.500Z\"}"
         );
     }
 }
