@@ -316,6 +316,33 @@ async fn what_was_learned_can_be_taken_back_and_incidents_and_ids_stay() {
     );
 }
 
+#[test]
+fn texts_of_opinions_are_kept_only_where_texts_are_and_can_be_taken_out() {
+    let mut settings = engine::Settings::default();
+    settings.text.store_text = false;
+    let mut tenants = settings.tenants();
+    let mut book = Book::default();
+    let meant = [(TemplateKey(1), "card declined".to_owned())];
+    let feedback = said(Subject::Template(TemplateKey(1)), Opinion::Real);
+    book.enter(&tenant(), &meant, &feedback, 1).unwrap();
+    tenants.hold(book.clone());
+    assert!(!tenants.book().to_yaml().unwrap().contains("card"));
+    assert_eq!(tenants.book().len(), 1);
+
+    assert_eq!(book.forget(|_| true, |text| text.contains("nobody")), 0);
+    assert_eq!(
+        book.forget(|_| true, |text| text.contains("card") || text.contains("deploy")),
+        2
+    );
+    assert_eq!(book.opinions(&tenant()).of(TemplateKey(1), "", 0), Some(Opinion::Real));
+    let long = Feedback {
+        comment: "x".repeat(1025),
+        ..feedback
+    };
+    let refused = book.enter(&tenant(), &meant, &long, 1).unwrap_err();
+    assert!(refused.to_string().contains("shorten it"), "{refused}");
+}
+
 /// A record: which of the texts, which service, seconds since the one before. Or somebody says something.
 #[derive(Clone, Debug)]
 enum Step {

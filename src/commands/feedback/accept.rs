@@ -170,7 +170,7 @@ async fn look(client: &mut Client, args: &Args) -> Result<Night> {
 fn show(out: &mut impl Write, night: &Night) -> io::Result<()> {
     writeln!(
         out,
-        "{} templates were anomalous, in {} incidents ({} of them open and to be closed)",
+        "anomalous templates: {}; incidents: {}, of them open and to be closed: {}",
         night.templates.len(),
         night.incidents,
         night.open.len()
@@ -188,7 +188,11 @@ fn show(out: &mut impl Write, night: &Night) -> io::Result<()> {
         writeln!(out, "  {key}  {records:>6} ×  {tenant}{}", one_line(&plain(text), 110))?;
     }
     if night.decided > 0 {
-        writeln!(out, "{} more have an opinion already, which stays", night.decided)?;
+        writeln!(
+            out,
+            "left as they are, for somebody has said something of them before: {}",
+            night.decided
+        )?;
     }
     Ok(())
 }
@@ -221,7 +225,7 @@ async fn give(client: &mut Client, args: &Args, night: Night) -> Result<()> {
     }
     writeln!(
         io::stdout().lock(),
-        "{accepted} templates are normal from now on, {closed} incidents closed; `harbinger feedback list` shows what was said"
+        "normal from now on: {accepted}; incidents closed: {closed}. `harbinger feedback list` shows what was said"
     )?;
     Ok(())
 }

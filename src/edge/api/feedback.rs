@@ -102,7 +102,7 @@ pub fn list(desk: &dyn Desk, request: &proto::ListFeedbackRequest) -> Result<pro
     let more = rest.next().is_some();
     Ok(proto::ListFeedbackResponse {
         opinions,
-        next_page_token: more.then(|| (from + size).to_string()).unwrap_or_default(),
+        next_page_token: if more { (from + size).to_string() } else { String::new() },
     })
 }
 
