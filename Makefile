@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration collector alertmanager bench evaluate recording clean
+.PHONY: help assets build demo run test lint integration integration-python collector alertmanager bench evaluate recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -38,7 +38,14 @@ collector: ## build the real OpenTelemetry Collector that the integration tests 
 alertmanager: ## build the real Alertmanager that the integration tests use
 	integration/alertmanager/build.sh
 
-integration: assets build collector alertmanager ## the agent beside real processes: Collector, Alertmanager, kill -9
+integration-python: target/integration/python/.stamp
+
+target/integration/python/.stamp: integration/api/requirements.txt
+	@python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+		--upgrade --target $(@D) -r $<
+	@touch $@
+
+integration: assets build collector alertmanager integration-python ## the agent beside real processes: Collector, Alertmanager, kill -9, a client in Python
 	cd integration && python3 -m unittest -v
 
 bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved

@@ -58,6 +58,7 @@ def main():
             harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
             "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{ours}",
             "--set", f"extensions.health_check.endpoint=localhost:{ours_health}",
+            "--set", "extensions.harbinger_api.endpoint=127.0.0.1:0",
             "--set", f"exporters.file.path={folder / 'ours.jsonl'}",
             "--set", f"processors.harbinger.state.directory={folder / 'state'}",
             "--set", "service.telemetry.metrics.level=none",

@@ -33,11 +33,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_agent(port, health_port):
+def start_agent(port, health_port, api_port):
     command = [
         BINARY, "run", "--config", ROOT / "config-examples" / "quickstart.yaml",
         "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
         "--set", f"extensions.health_check.endpoint=localhost:{health_port}",
+        "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{api_port}",
         "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",
         "--set", f"processors.harbinger.state.directory={OUT / 'state'}",
         "--set", "service.telemetry.metrics.level=none",
@@ -111,8 +112,8 @@ def main():
     truth = json.loads(TRUTH.read_text(encoding="utf-8"))
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    port, health_port = free_port(), free_port()
-    agent = start_agent(port, health_port)
+    port, health_port, api_port = free_port(), free_port(), free_port()
+    agent = start_agent(port, health_port, api_port)
     try:
         print(f"An agent listens on localhost:{port} (config-examples/quickstart.yaml). Replaying what four real servers")
         print(f"logged while {len(truth['faults'])} things were broken on purpose, {options.speed} as fast as it happened:\n", flush=True)
@@ -120,7 +121,7 @@ def main():
         if replay.returncode != 0:
             sys.exit("the replay failed; see above")
         print(flush=True)
-        incidents = subprocess.run([str(BINARY), "incidents", str(OUT / "judged.jsonl")], check=False)
+        incidents = subprocess.run([str(BINARY), "incidents", "digest", str(OUT / "judged.jsonl")], check=False)
         if incidents.returncode != 0:
             sys.exit("listing the incidents failed; see above")
         records = list(marked_records())
@@ -131,6 +132,7 @@ def main():
         print(f"All {len(records):,} records, as they reached the sink: {OUT.relative_to(ROOT)}/judged.jsonl; the agent's log is beside it.")
         if options.keep:
             print(f"The agent keeps running (pid {agent.pid}): send OTLP logs to localhost:{port}; stop it with kill {agent.pid}.")
+            print(f"Ask it: target/release/harbinger incidents list --api http://127.0.0.1:{api_port}")
         else:
             print("Your own logs: `make run` keeps an agent on localhost:4317; `target/release/harbinger analyze FILE --out out` reads a file.")
         if missing:

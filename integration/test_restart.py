@@ -30,6 +30,7 @@ class Restart(ProcessTest):
             harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
             "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
             "--set", f"extensions.health_check.endpoint=localhost:{self.health}",
+            "--set", "extensions.harbinger_api.endpoint=127.0.0.1:0",
             "--set", f"exporters.file.path={self.dir / 'judged.jsonl'}",
             "--set", f"processors.harbinger.state.directory={self.dir / 'state'}",
             "--set", "service.telemetry.metrics.level=none",

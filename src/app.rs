@@ -5,6 +5,7 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
+mod kept;
 mod ways_out;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio::{
 use crate::{
     config::{self, Extension, Harbinger, Loaded, Receiver, Settings, service},
     edge::{
-        self, Store,
+        self, Store, api,
         health::{self, Pages},
         model::OnnxEmbedder,
         receive_grpc,
@@ -31,10 +32,9 @@ use crate::{
     },
     engine::{
         self,
+        correlate::Incident,
         embed::Embedder,
-        score::{Committee, Phase, Scorer},
-        snapshot::{self, Snapshot, TenantSection},
-        state::State,
+        score::{Committee, Phase},
         tenant::Tenant,
         tenants::Tenants,
     },
@@ -42,13 +42,16 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+pub use kept::{learned, opinions, save_snapshot};
+
 /// How long requests in flight are given once the agent is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Rereads the configuration that the agent was started with.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
 
-/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`.
+/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`, and
+/// rereads the opinions.
 ///
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable state directory, or, if it is required, a missing model.
@@ -80,6 +83,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
     }
     let pages = bind_pages(settings).await?;
+    let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
     let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
     let listeners = ways_out::listen(settings, &pipeline)?;
@@ -90,6 +94,12 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
         let contents = kind.contents(&pipeline, &metrics);
         tasks.spawn(async move { pages.serve(contents).await.context("a status page ended") });
+    }
+    for api in apis {
+        tracing::info!(address = %api.address(), "serving the API");
+        let desk: Arc<dyn edge::Desk> = Arc::clone(&pipeline) as _;
+        let incident_attribute = settings.harbinger.attributes.incident_id.clone();
+        tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
     }
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
@@ -165,6 +175,10 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
         }
         Err(problem) => tracing::error!("the configuration on disk is not usable, nothing changes: {problem:#}"),
     }
+    match pipeline.reread_feedback() {
+        Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
+        Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
+    }
 }
 
 async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Result<()> {
@@ -201,8 +215,12 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
     } else {
         None
     };
+    let directory = directory.map(|directory| directory.keeping(harbinger.state.keep_snapshots));
+    if let Some(directory) = directory.as_ref().filter(|_| !engine.text.store_text) {
+        kept::drop_texts(directory);
+    }
     let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
-    let (mut state, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
+    let (mut state, past, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
     match embedder.as_deref().map(Committee::embed) {
         Some(Ok(committee)) => state.appoint(committee),
         Some(Err(problem)) => tracing::error!("no text will sound like failure: {problem}"),
@@ -220,22 +238,23 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         epoch,
         metrics,
     })?;
+    pipeline.incidents().remember(past);
     if !engine.text.store_text {
         // What was written before texts were unwanted is replaced now, not in a minute.
         pipeline.save();
     }
-    tracing::info!("detection: {}", describe(&pipeline));
+    tracing::info!("detection: {}", pipeline.describe());
     Ok(pipeline)
 }
 
-/// What the last process left in the directory, as a state, and the epoch of the journal to begin.
+/// What the last process left in the directory: a state, incidents that are over, and the epoch of the journal to begin.
 fn recover(
     settings: &engine::Settings,
     directory: Option<&StateDirectory>,
     model_version: Option<&str>,
-) -> Result<(Tenants, u64)> {
+) -> Result<(Tenants, Vec<(Tenant, Incident)>, u64)> {
     let Some(directory) = directory else {
-        return Ok((settings.tenants(), 1));
+        return Ok((settings.tenants(), Vec::new(), 1));
     };
     let loaded = directory.load()?;
     let recovered = recovery::recover(settings, loaded.snapshot.as_deref(), &loaded.journals, model_version);
@@ -253,7 +272,7 @@ fn recover(
         let (path, events) = (directory.path().display(), recovered.replayed_events);
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
-    Ok((recovered.state, loaded.next_epoch()))
+    Ok((recovered.state, recovered.past, loaded.next_epoch()))
 }
 
 /// A kind of status page.
@@ -304,50 +323,16 @@ fn status(pipeline: &Pipeline) -> serde_json::Value {
     };
     serde_json::json!({
         "status": "Server available",
-        "detection": { "status": detection, "detail": describe(pipeline) },
+        "detection": { "status": detection, "detail": pipeline.describe() },
     })
-}
-
-fn describe(pipeline: &Pipeline) -> String {
-    let detection = describe_detection(pipeline);
-    match pipeline.tenants() {
-        (0 | 1, _) => detection,
-        (tenants, ready) => {
-            format!("{detection}; {ready} of {tenants} tenants are judged, the others still learned from")
-        }
-    }
-}
-
-fn describe_detection(pipeline: &Pipeline) -> String {
-    if pipeline.mode() == Mode::Off {
-        return "off (detection.mode); records pass untouched".to_owned();
-    }
-    if !pipeline.model_healthy() {
-        return "no working model; records pass with harbinger.verdict=degraded; see the log".to_owned();
-    }
-    match pipeline.phase() {
-        Phase::WarmingUp {
-            records_seen,
-            records_needed,
-            templates_seen,
-            templates_needed,
-        } => {
-            let estimate = pipeline.warm_up_estimate().map_or_else(String::new, |estimate| {
-                format!("; enough in about {} s at this rate", estimate.as_secs().max(1))
-            });
-            format!(
-                "learning what is normal: {records_seen} of {records_needed} records, \
-                 {templates_seen} of {templates_needed} templates{estimate}"
-            )
-        }
-        Phase::Fitting => "learning what is normal: training the autoencoder".to_owned(),
-        Phase::Ready { generation } => format!("judging by model generation {generation}"),
-    }
 }
 
 async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
     let mut pages = Vec::new();
-    for (id, Extension::HealthCheck(health)) in &settings.extensions {
+    for (id, extension) in &settings.extensions {
+        let Extension::HealthCheck(health) = extension else {
+            continue;
+        };
         let bound = Pages::bind(&health.endpoint).await;
         let context = || format!("extensions.{id}.endpoint: cannot listen on {}", health.endpoint);
         pages.push((bound.with_context(context)?, Kind::Health));
@@ -365,6 +350,17 @@ async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
         }
     }
     Ok(pages)
+}
+
+async fn bind_apis(settings: &Settings) -> Result<Vec<api::Api>> {
+    let mut apis = Vec::new();
+    for (id, extension) in &settings.extensions {
+        if let Extension::HarbingerApi(api) = extension {
+            let bound = api::Api::bind(api).await;
+            apis.push(bound.with_context(|| format!("extensions.{id}.endpoint"))?);
+        }
+    }
+    Ok(apis)
 }
 
 fn readers(settings: &Settings) -> &[service::Reader] {
@@ -436,46 +432,4 @@ fn harbinger_of(config: Option<&Path>) -> Result<Harbinger> {
     let environment = |name: &str| std::env::var(name).ok();
     let loaded = config::load(&[path.display().to_string()], &[], &environment)?;
     Ok(loaded.settings.harbinger)
-}
-
-/// What the last snapshot in a state directory says was learned, read beside the agent that may be using it; `None` when
-/// there is no snapshot, or nothing of that tenant in it.
-///
-/// # Errors
-/// The directory cannot be read, or its snapshot is damaged or was made with another model.
-pub fn learned(
-    directory: &Path,
-    settings: &engine::Settings,
-    model_version: &str,
-    tenant: &Tenant,
-) -> Result<Option<Scorer>> {
-    let peeked = StateDirectory::peek(directory);
-    let Some(bytes) = peeked.with_context(|| format!("cannot read a snapshot from {}", directory.display()))? else {
-        return Ok(None);
-    };
-    snapshot::decode(&bytes, Some(model_version))
-        .and_then(|snapshot| recovery::scorer(settings, &snapshot, tenant))
-        .with_context(|| format!("cannot use the snapshot in {}", directory.display()))
-}
-
-/// Leaves what was learned where `run` with this `state.directory` finds it.
-///
-/// # Errors
-/// The directory is in use, holds a snapshot already, or cannot be written.
-pub fn save_snapshot(directory: &Path, state: &State, model_version: &str) -> Result<()> {
-    let store = StateDirectory::open(directory).with_context(|| format!("cannot use {}", directory.display()))?;
-    if store.load()?.snapshot.is_some() {
-        bail!(
-            "{} holds a snapshot already: name an empty folder, or remove it",
-            directory.display()
-        );
-    }
-    let (scorer, correlator) = state.export();
-    store.save_snapshot(&snapshot::encode(&Snapshot {
-        model_version: model_version.to_owned(),
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        tenants: vec![TenantSection::new(&Tenant::default(), &scorer, &correlator)],
-        ..Snapshot::default()
-    }))?;
-    Ok(())
 }

@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
-    commands::{analyze, evaluate, explain, forget, incidents, replay},
+    commands::{analyze, evaluate, explain, feedback, forget, incidents, replay, snapshot},
     config::{self, Loaded, Role, TYPES},
 };
 
@@ -63,7 +63,7 @@ enum Command {
 Without a model the agent still delivers every record, with harbinger.verdict=degraded, and says so in its log and health. \
 --require-model makes that an error at the start.
 
-SIGHUP rereads the configuration; of it, detection.mode changes without a restart.")]
+SIGHUP rereads the configuration; of it, detection.mode changes without a restart. It rereads feedback.yaml as well.")]
     Run(RunArgs),
     /// Check a configuration, and that the model and its runtime load, without starting
     #[command(after_help = "Examples:
@@ -108,10 +108,19 @@ The engine never sees a label. A line is judged once, by what came before it, as
   harbinger replay app.csv --to http://localhost:4317
   harbinger replay recording.jsonl.gz --to http://localhost:4317 --speed 60x --now")]
     Replay(replay::Args),
-    /// List the incidents in logs that Harbinger has marked
+    /// Ask a running agent about incidents, or list those in files that it has marked
     #[command(after_help = "Examples:
-  harbinger incidents harbinger-out.jsonl
-      What the `file` exporter wrote; the Collector's file exporter writes the same.")]
+  harbinger incidents list --since 12h
+      What happened tonight, newest first, from the agent on this machine.
+  harbinger incidents show 20241118-100000-k7f3qa
+      All there is to know of one, with a query that finds its lines.
+  harbinger incidents watch
+      What happens, as it happens; goes on when the agent is restarted.
+  harbinger incidents export --format csv --out incidents.csv
+  harbinger incidents digest harbinger-out.jsonl
+      No agent: what the `file` exporter (ours or the Collector's) wrote. Without `digest` it is the same.
+
+The agent answers when its configuration has `extensions: {harbinger_api: {}}` and `service: {extensions: [harbinger_api]}`.")]
     Incidents(incidents::Args),
     /// Say what would be thought of a log line, and why: every detector, the nearest known templates, the threshold
     #[command(after_help = "Examples:
@@ -124,6 +133,30 @@ The engine never sees a label. A line is judged once, by what came before it, as
 
 Nothing is learned from the line and nothing is written; an agent that uses the directory is not disturbed.")]
     Explain(explain::Args),
+    /// Tell a running agent what a verdict was worth: opinions decide from the next record on
+    #[command(after_help = "Examples:
+  harbinger feedback normal --template 9f86d081884c7d65 --comment 'says so on every deploy'
+      Not marked any more, in any service, and learned from.
+  harbinger feedback mute --incident 20241118-100000-k7f3qa --until 2h
+      Its anomalous templates are not marked for two hours; it is closed.
+  harbinger feedback real --template 9f86d081884c7d65 --service checkout
+      Marked whenever checkout says it, however usual it becomes.
+  harbinger feedback accept --since 02:00
+      The morning after: shows what was anomalous since two o'clock (UTC), asks, and takes it as normal.
+  harbinger feedback list
+  harbinger feedback withdraw --template 9f86d081884c7d65 --service checkout
+
+What was said stands in feedback.yaml in the agent's state directory, for people to review and edit (then SIGHUP). The agent \
+answers when its configuration has `extensions: {harbinger_api: {}}` and `service: {extensions: [harbinger_api]}`.")]
+    Feedback(feedback::Args),
+    /// Look at what a stopped agent has learned, hour by hour, and go back to it
+    #[command(after_help = "Examples:
+  harbinger snapshot list --state ./harbinger-state
+  harbinger snapshot rollback --state ./harbinger-state
+      To the last one that is kept; --to NAME chooses another, also one that a rollback has replaced.
+
+Opinions, incidents and their ids are not rolled back: no id is ever given twice.")]
+    Snapshot(snapshot::Args),
     /// Take what logs said out of what a stopped agent remembers
     #[command(after_help = "Examples:
   harbinger forget 'customer .* declined' --state ./harbinger-state --dry-run
@@ -131,7 +164,7 @@ Nothing is learned from the line and nothing is written; an agent that uses the 
   harbinger forget '(?i)project nightingale' --state ./harbinger-state --tenant acme
       Of one tenant only.
 
-Goes through snapshot and journals: templates with their counts, quotations in reasons, texts of incidents. What was sent on already is not Harbinger's any more.")]
+Goes through snapshot and journals: templates with their counts, quotations in reasons, texts of incidents, kept snapshots, and texts and comments in feedback.yaml. What was sent on already is not Harbinger's any more.")]
     Forget(forget::Args),
 }
 
@@ -229,8 +262,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Some(Command::Analyze(arguments)) => return analyze::run(&arguments),
         Some(Command::Evaluate(arguments)) => return evaluate::run(&arguments),
         Some(Command::Replay(arguments)) => return replay::run(arguments),
-        Some(Command::Incidents(arguments)) => return incidents::run(&arguments),
+        Some(Command::Incidents(arguments)) => return incidents::run(arguments),
         Some(Command::Explain(arguments)) => return explain::run(&arguments),
+        Some(Command::Feedback(arguments)) => return feedback::run(arguments),
+        Some(Command::Snapshot(arguments)) => return snapshot::run(&arguments),
         Some(Command::Forget(arguments)) => return forget::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,
     }
@@ -302,7 +337,7 @@ mod tests {
     #[test]
     fn every_component_is_listed_with_its_stability() {
         let text = components();
-        assert!(text.contains("exporters\n  otlp_grpc     beta         "), "{text}");
+        assert!(text.contains("exporters\n  otlp_grpc      beta         "), "{text}");
         assert_eq!(text.lines().count(), TYPES.len() + Role::ALL.len());
     }
 }

@@ -26,7 +26,8 @@ use crate::{
         self,
         embed::Embedder,
         front::{BatchTemplate, Front, UNKNOWN_SERVICE},
-        score::{Committee, Explanation, Hypothesis, Outcome, Scorer, Side},
+        opinions::Opinion,
+        score::{Committee, Explanation, Hypothesis, Outcome, SAID_TO_BE_REAL, Scorer, Side},
         tenant::Tenant,
         view::View,
     },
@@ -83,6 +84,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let is_learned = learned.is_some();
     let mut scorer = learned.unwrap_or_else(|| Scorer::new(settings.score.clone()));
+    if let Some(directory) = directory.as_deref().filter(|directory| directory.exists()) {
+        scorer.hold(app::opinions(directory, &tenant)?);
+    }
     scorer.appoint(Committee::embed(&embedder).context("the model failed")?);
     let template = template(args, &settings)?;
     let embeddings = embedder.embed(&[&template.text]).context("the model failed")?;
@@ -170,6 +174,14 @@ fn print(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
 }
 
 fn print_verdict(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
+    match it.opinion {
+        None => {}
+        Some(Opinion::Normal) => writeln!(out, "feedback   decides: someone said that it is normal here")?,
+        Some(Opinion::Real) => writeln!(out, "feedback   decides: {SAID_TO_BE_REAL}")?,
+        Some(Opinion::MuteUntil { time_unix_nano }) => {
+            writeln!(out, "feedback   decides: it is muted until {}", rfc3339(time_unix_nano))?;
+        }
+    }
     let Some(verdict) = &it.verdict else {
         return writeln!(out, "verdict    none before the first training");
     };

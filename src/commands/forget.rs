@@ -17,8 +17,9 @@ use regex::Regex;
 use crate::{
     edge::{Store, store::StateDirectory},
     engine::{
+        feedback::Book,
         score::Forgotten,
-        snapshot::{self, Journal, Snapshot, TenantSection},
+        snapshot::{self, Journal, Snapshot},
         tenant::Tenant,
     },
 };
@@ -46,6 +47,10 @@ struct Found {
     templates: Vec<(Tenant, Forgotten)>,
     incident_texts: usize,
     journal_texts: usize,
+    /// Texts and comments in the file of opinions.
+    opinion_texts: usize,
+    /// Kept snapshots in which there was something.
+    kept_snapshots: usize,
     /// Whether the snapshot keeps any text at all.
     texts_kept: bool,
 }
@@ -89,6 +94,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             entry.frame(&mut journal);
         }
     }
+    let text = store.load_feedback()?.unwrap_or_default();
+    let mut book = Book::from_yaml(&text)
+        .with_context(|| format!("feedback.yaml in {directory} cannot be searched; mend or remove it"))?;
+    found.opinion_texts = book.forget(is_meant, matches);
+    let mut kept = Vec::new();
+    for name in store.kept()?.into_iter().map(|kept| kept.name) {
+        let unusable = || format!("{name} cannot be searched; remove it");
+        let mut snapshot = snapshot::decode(&store.read_kept(&name)?, None).with_context(unusable)?;
+        let mut in_kept = Found::default();
+        forget_in_snapshot(&mut snapshot, is_meant, matches, &mut in_kept).with_context(unusable)?;
+        if !in_kept.templates.is_empty() || in_kept.incident_texts > 0 {
+            kept.push((name, snapshot));
+        }
+    }
+    found.kept_snapshots = kept.len();
+    if !args.dry_run {
+        for (name, snapshot) in kept {
+            store.rewrite_kept(&name, &snapshot::encode(&snapshot))?;
+        }
+        if found.opinion_texts > 0 {
+            store.save_feedback(&book.to_yaml()?)?;
+        }
+    }
     let anything = !found.templates.is_empty() || found.incident_texts + found.journal_texts > 0;
     if anything && !args.dry_run {
         // First a journal that repeats what is left of the old ones, which changes nothing while the old snapshot stands;
@@ -130,8 +158,9 @@ fn forget_in_snapshot(
         found
             .templates
             .extend(gone.into_iter().map(|gone| (tenant.clone(), gone)));
-        found.incident_texts += correlator.forget(matches);
-        *section = TenantSection::new(&tenant, &scorer, &correlator);
+        let in_past = section.past.iter_mut().map(|incident| incident.forget(matches));
+        found.incident_texts += correlator.forget(matches) + in_past.sum::<usize>();
+        section.set_states(&scorer, &correlator);
     }
     Ok(())
 }
@@ -141,6 +170,8 @@ fn report(out: &mut impl Write, found: &Found, dry_run: bool) -> Result<()> {
         templates,
         incident_texts,
         journal_texts,
+        opinion_texts,
+        kept_snapshots,
         texts_kept,
     } = found;
     for (
@@ -158,7 +189,8 @@ fn report(out: &mut impl Write, found: &Found, dry_run: bool) -> Result<()> {
     let verb = if dry_run { "would be forgotten" } else { "forgotten" };
     writeln!(
         out,
-        "{verb}: {} templates, {incident_texts} texts of incidents, {journal_texts} texts in the journal",
+        "{verb}: {} templates, {incident_texts} texts of incidents, {journal_texts} texts in the journal, {opinion_texts} texts and \
+         comments of opinions; also from {kept_snapshots} kept snapshots",
         templates.len()
     )?;
     if !texts_kept && templates.is_empty() {

@@ -60,7 +60,7 @@ pub struct ComponentType {
 }
 
 /// Every type there is.
-pub const TYPES: [ComponentType; 6] = [
+pub const TYPES: [ComponentType; 7] = [
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
@@ -102,6 +102,13 @@ pub const TYPES: [ComponentType; 6] = [
         old_name: None,
         stability: "beta",
         description: "answers health probes over HTTP",
+    },
+    ComponentType {
+        role: Role::Extension,
+        name: "harbinger_api",
+        old_name: None,
+        stability: "development",
+        description: "answers questions about incidents by gRPC, on this machine",
     },
 ];
 

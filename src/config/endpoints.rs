@@ -8,7 +8,7 @@ use super::{
     finding::{Finding, Place},
     read::Findings,
     service::MetricsLevel,
-    settings::{Exporter, Extension, Receiver, Settings},
+    settings::{Exporter, Receiver, Settings},
 };
 
 struct Endpoint {
@@ -44,10 +44,10 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             .to_vec();
         listen(steps, &receiver.protocols.grpc.endpoint);
     }
-    for (id, Extension::HealthCheck(health)) in &settings.extensions {
+    for (id, extension) in &settings.extensions {
         listen(
             ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
-            &health.endpoint,
+            extension.endpoint(),
         );
     }
     if settings.telemetry.metrics.level != MetricsLevel::None {

@@ -16,7 +16,7 @@ use super::{
 
 use crate::{
     edge::{
-        export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
+        api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings,
@@ -121,6 +121,18 @@ pub enum Exporter {
 pub enum Extension {
     /// `health_check`
     HealthCheck(HealthSettings),
+    /// `harbinger_api`
+    HarbingerApi(ApiSettings),
+}
+
+impl Extension {
+    /// `host:port` that it listens on.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::HealthCheck(settings) => &settings.endpoint,
+            Self::HarbingerApi(settings) => &settings.endpoint,
+        }
+    }
 }
 
 /// `processors.harbinger`: the engine, one section for each step on the path of a record.
@@ -184,6 +196,9 @@ pub(super) struct DetectionMode {
     pub(super) mode: Mode,
 }
 
+/// More hours and days would fill a disk.
+const MOST_SNAPSHOTS: usize = 100;
+
 /// `processors.harbinger.state`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -195,6 +210,8 @@ pub struct State {
     /// How often a snapshot is written; the journal of incidents is always up to date.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub snapshot_interval: Duration,
+    /// Snapshots kept for a return to them: one of each of the last so many hours, and of each of the last so many days.
+    pub keep_snapshots: usize,
 }
 
 impl Default for State {
@@ -203,6 +220,7 @@ impl Default for State {
             enabled: true,
             directory: PathBuf::from("./harbinger-state"),
             snapshot_interval: Duration::from_secs(60),
+            keep_snapshots: 5,
         }
     }
 }
@@ -218,6 +236,12 @@ impl State {
         }
         if self.snapshot_interval < Duration::from_secs(1) {
             return Err("snapshot_interval: shorter than a second; write `60s`".to_owned());
+        }
+        if self.keep_snapshots > MOST_SNAPSHOTS {
+            return Err(format!(
+                "keep_snapshots: {} is more than {MOST_SNAPSHOTS}; write 5, or 0 to keep none",
+                self.keep_snapshots
+            ));
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ use crate::engine::{
     tenant::Tenant,
 };
 
+pub mod api;
+mod desk;
 pub mod export_debug;
 pub mod export_file;
 pub mod export_otlp;
@@ -25,6 +27,11 @@ pub mod notify_webhook;
 pub mod receive_grpc;
 pub mod store;
 mod transport;
+
+pub use desk::{
+    AgentMode, AgentStatus, Desk, FeedbackError, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents,
+    WhichTemplates,
+};
 
 /// A boxed future, as the object-safe contracts below need.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -106,11 +113,15 @@ pub trait Store: Send + Sync + 'static {
     fn begin_epoch(&self, epoch: u64) -> std::io::Result<()>;
     /// Deletes journals of epochs older than `epoch`.
     fn prune_journal(&self, epoch: u64) -> std::io::Result<()>;
+    /// The file of opinions as it is now, which people may have edited; `None` when there is none.
+    fn load_feedback(&self) -> std::io::Result<Option<String>>;
+    /// Replaces the file of opinions atomically.
+    fn save_feedback(&self, yaml: &str) -> std::io::Result<()>;
 }
 
 /// What came of one step of a [`Listener`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Tellings {
     /// Tellings that were taken.
     pub sent: u64,
     /// Tellings that were refused, or given up after retries.
@@ -135,7 +146,7 @@ pub trait Listener: Send + 'static {
     /// are over.
     fn hear_open(&mut self, _open: Vec<(Tenant, Incident)>) {}
     /// Sends what is due, as far as one step goes: an attempt that ends by itself in bounded time.
-    fn tell(&mut self) -> BoxFuture<'_, Told>;
+    fn tell(&mut self) -> BoxFuture<'_, Tellings>;
     /// Changes that it has heard of and not told.
     fn waiting(&self) -> usize;
 }

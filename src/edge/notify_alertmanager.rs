@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    BoxFuture, Listener, Told,
+    BoxFuture, Listener, Tellings,
     transport::{
         http_client::{self, CallError, HttpClient, Waits},
         metadata::HeaderSource,
@@ -214,10 +214,10 @@ impl Alertmanager {
     }
 
     /// One step: what is due, at most a batch of it.
-    async fn step(&mut self) -> Told {
-        let mut told = Told {
+    async fn step(&mut self) -> Tellings {
+        let mut told = Tellings {
             dropped: std::mem::take(&mut self.dropped),
-            ..Told::default()
+            ..Tellings::default()
         };
         let now = Instant::now();
         // By then its alert has ended by itself.
@@ -254,7 +254,7 @@ impl Alertmanager {
     }
 
     /// What came of a batch.
-    fn settle(&mut self, batch: &[(Tenant, IncidentId)], outcome: Result<(), CallError>, told: &mut Told) {
+    fn settle(&mut self, batch: &[(Tenant, IncidentId)], outcome: Result<(), CallError>, told: &mut Tellings) {
         let count = batch.len() as u64;
         if let Err(problem) = &outcome {
             if let Some(left_out) = self.failing.admit() {
@@ -360,7 +360,7 @@ impl Listener for Alertmanager {
         }
     }
 
-    fn tell(&mut self) -> BoxFuture<'_, Told> {
+    fn tell(&mut self) -> BoxFuture<'_, Tellings> {
         Box::pin(self.step())
     }
 

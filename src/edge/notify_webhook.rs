@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    BoxFuture, Listener, Told,
+    BoxFuture, Listener, Tellings,
     transport::{
         http_client::{self, CallError, HttpClient, Waits},
         metadata::HeaderSource,
@@ -118,10 +118,10 @@ impl Webhook {
         }))
     }
 
-    async fn post(&mut self) -> Told {
-        let mut told = Told {
+    async fn post(&mut self) -> Tellings {
+        let mut told = Tellings {
             dropped: std::mem::take(&mut self.dropped),
-            ..Told::default()
+            ..Tellings::default()
         };
         let Some(document) = self.queue.front().cloned() else {
             return told;
@@ -178,7 +178,7 @@ impl Listener for Webhook {
         self.queue.push_back(Bytes::from(document));
     }
 
-    fn tell(&mut self) -> BoxFuture<'_, Told> {
+    fn tell(&mut self) -> BoxFuture<'_, Tellings> {
         Box::pin(self.post())
     }
 

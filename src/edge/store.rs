@@ -1,22 +1,26 @@
 //! The state directory: where the snapshot and the journals survive a crash.
 //!
 //! In: bytes to keep. Out: the same bytes after a restart, or an error that says what to do. Files: `snapshot` (replaced
-//! atomically), `journal-<epoch>` (appended to), `snapshot.corrupt-<n>` (set aside, at most five, each with a `.why`),
-//! `lock`. Files are 0600, a directory made here 0700.
+//! atomically), `snapshot-<time>` (kept for a return to it), `journal-<epoch>` (appended to), `snapshot.corrupt-<n>` (set
+//! aside, at most five, each with a `.why`), `feedback.yaml` (opinions, for people to edit), `lock`. Files are 0600, a directory made here 0700.
 //!
 //! Promises: after a crash at any moment the directory holds the last snapshot that was saved, whole, and every journal
 //! entry that was synced; a failed append leaves no torn entry for later ones to hide behind. Two agents never share a
 //! directory. A full or read-only disk is an error, never a panic. Absent on purpose: what the bytes mean, and retries.
 
+mod kept;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use super::Store;
+pub use kept::Kept;
 
 /// Larger than any snapshot whose caches are bounded as they are.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
@@ -25,8 +29,12 @@ const MAX_JOURNAL_BYTES: u64 = 256 << 20;
 /// Snapshots set aside that are kept.
 const MAX_SET_ASIDE: usize = 5;
 
+/// Larger than any file of opinions that Harbinger writes.
+const MAX_FEEDBACK_BYTES: u64 = 64 << 20;
+
 const SNAPSHOT: &str = "snapshot";
-const SNAPSHOT_TEMPORARY: &str = "snapshot.tmp";
+const FEEDBACK: &str = "feedback.yaml";
+const TEMPORARY: &str = ".tmp";
 const SET_ASIDE: &str = "snapshot.corrupt-";
 const JOURNAL: &str = "journal-";
 const LOCK: &str = "lock";
@@ -85,6 +93,8 @@ pub struct StateDirectory {
     journal: Mutex<Option<Journal>>,
     /// One save at a time; appends do not wait for it.
     saving: Mutex<()>,
+    /// Snapshots kept: of so many hours, and of so many days.
+    keep: usize,
 }
 
 /// The journal being appended to.
@@ -142,7 +152,14 @@ impl StateDirectory {
             _lock: lock,
             journal: Mutex::new(None),
             saving: Mutex::new(()),
+            keep: 0,
         })
+    }
+
+    /// Keeps a snapshot of each of the last so many hours, and of each of the last so many days, beside the current one.
+    pub fn keeping(mut self, snapshots: usize) -> Self {
+        self.keep = snapshots;
+        self
     }
 
     /// The directory.
@@ -262,29 +279,35 @@ impl StateDirectory {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace_snapshot(&self, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.path.join(SNAPSHOT_TEMPORARY);
-        remove_if_there(&temporary)?; // left by a crash
-        let mut file = private().write(true).create_new(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&temporary, self.path.join(SNAPSHOT))?;
-        self.sync_directory()
+    /// Replaces a file by one of these bytes, at once or not at all.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.path.join(format!("{name}{TEMPORARY}"));
+        let write = || {
+            remove_if_there(&temporary)?; // left by a crash
+            let mut file = private().write(true).create_new(true).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            drop(file);
+            fs::rename(&temporary, self.path.join(name))?;
+            self.sync_directory()
+        };
+        write().inspect_err(|_| {
+            let _ = remove_if_there(&temporary); // give the space back
+        })
     }
 }
 
 impl Store for StateDirectory {
     fn save_snapshot(&self, bytes: &[u8]) -> io::Result<()> {
         let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        self.replace_snapshot(bytes).map_err(|error| {
-            let _ = remove_if_there(&self.path.join(SNAPSHOT_TEMPORARY)); // give the space back
-            told(
-                &self.path.join(SNAPSHOT),
-                "the snapshot saved before stays in force",
-                &error,
-            )
-        })
+        self.replace(SNAPSHOT, bytes).map_err(|error| {
+            let path = self.path.join(SNAPSHOT);
+            told(&path, "the snapshot saved before stays in force", &error)
+        })?;
+        if let Err(problem) = self.keep_current(SystemTime::now()) {
+            tracing::warn!(%problem, "the snapshot is saved, but none is kept for `harbinger snapshot rollback`");
+        }
+        Ok(())
     }
 
     fn append_journal(&self, entry: &[u8], sync: bool) -> io::Result<()> {
@@ -342,6 +365,35 @@ impl Store for StateDirectory {
         }
         Ok(())
     }
+
+    fn load_feedback(&self) -> io::Result<Option<String>> {
+        read_feedback(&self.path)
+    }
+
+    fn save_feedback(&self, yaml: &str) -> io::Result<()> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = |error| told(&self.path.join(FEEDBACK), "what was kept before stays in force", &error);
+        self.replace(FEEDBACK, yaml.as_bytes()).map_err(stays)
+    }
+}
+
+/// The file of opinions in a directory, whoever has it; `None` when there is none.
+///
+/// # Errors
+/// The file cannot be read, or is no text.
+pub fn read_feedback(directory: &Path) -> io::Result<Option<String>> {
+    let path = directory.join(FEEDBACK);
+    let bytes = match read(&path, MAX_FEEDBACK_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| told(&path, "make it readable for this user", &error))?,
+    };
+    let no_text = |_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{}: save it as UTF-8", path.display()),
+        )
+    };
+    String::from_utf8(bytes).map(Some).map_err(no_text)
 }
 
 impl Journal {
@@ -512,7 +564,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = StateDirectory::open(home.path()).unwrap();
         store.save_snapshot(b"old").unwrap();
-        fs::write(home.path().join(SNAPSHOT_TEMPORARY), b"ne").unwrap();
+        fs::write(home.path().join("snapshot.tmp"), b"ne").unwrap();
         assert_eq!(store.load().unwrap().snapshot.as_deref(), Some(b"old".as_slice()));
         store.save_snapshot(b"new").unwrap();
         assert_eq!(names(home.path()), ["lock", "snapshot"]);

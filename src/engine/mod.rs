@@ -13,7 +13,9 @@
 pub mod annotate;
 pub mod correlate;
 pub mod embed;
+pub mod feedback;
 pub mod front;
+pub mod opinions;
 pub mod retries;
 pub mod score;
 pub mod snapshot;

@@ -13,8 +13,8 @@ use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    correlate::{CorrelatorState, Event, EventMessage},
-    score::ScorerState,
+    correlate::{CorrelatorState, Event, EventMessage, Incident, PastIncident},
+    score::{Learned, ScorerState},
     tenant::Tenant,
 };
 
@@ -61,6 +61,44 @@ pub struct TenantSection {
     /// The correlator: open incidents, aliases, ids given.
     #[prost(bytes = "vec", tag = "3")]
     correlator: Vec<u8>,
+    /// Incidents that were told and are over, in the order they ended.
+    #[prost(message, repeated, tag = "4")]
+    pub past: Vec<PastIncident>,
+}
+
+impl Snapshot {
+    /// How much was learned, summed over tenants, and how many incidents are open.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn learned(&self) -> Result<(Learned, usize), SnapshotError> {
+        let (mut all, mut open_incidents) = (Learned::default(), 0);
+        for section in &self.tenants {
+            let (scorer, correlator) = section.states()?;
+            let learned = scorer.learned();
+            all.records += learned.records;
+            all.templates += learned.templates;
+            all.generation = all.generation.max(learned.generation);
+            open_incidents += correlator.open_incidents();
+        }
+        Ok((all, open_incidents))
+    }
+
+    /// Keeps no text of a log; whether there was one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn drop_texts(&mut self) -> Result<bool, SnapshotError> {
+        let before = self.encoded_len();
+        for section in &mut self.tenants {
+            let (mut scorer, mut correlator) = section.states()?;
+            scorer.drop_texts();
+            correlator.drop_texts();
+            section.past.iter_mut().for_each(PastIncident::drop_texts);
+            section.set_states(&scorer, &correlator);
+        }
+        Ok(self.encoded_len() != before)
+    }
 }
 
 /// A tenant as it is written.
@@ -104,6 +142,26 @@ impl TenantSection {
             tenant: Some(TenantName::from(tenant)),
             scorer: scorer.encode_to_vec(),
             correlator: correlator.encode_to_vec(),
+            past: Vec::new(),
+        }
+    }
+
+    /// Replaces the states in it.
+    pub fn set_states(&mut self, scorer: &ScorerState, correlator: &CorrelatorState) {
+        self.scorer = scorer.encode_to_vec();
+        self.correlator = correlator.encode_to_vec();
+    }
+
+    /// What was learned is taken from `other` instead; incidents and their ids stay.
+    pub fn relearn(&mut self, other: &Self) {
+        self.scorer.clone_from(&other.scorer);
+    }
+
+    /// The same, with incidents that are over, in the order they ended.
+    pub fn with_past<'a>(self, past: impl Iterator<Item = &'a Incident>) -> Self {
+        Self {
+            past: past.map(PastIncident::from).collect(),
+            ..self
         }
     }
 

@@ -1,7 +1,7 @@
 //! The serial half of the engine for one tenant: everything that is learned or remembered, changed only by sequenced inputs.
 //!
 //! What enters, one at a time: a batch with its embeddings ([`State::judge`]), an embedding that came late
-//! ([`State::supply`]), a finished fit ([`State::install`]). What leaves: verdicts, a fit that is due
+//! ([`State::supply`]), a finished fit ([`State::install`]), what people think ([`State::hold`], [`State::dismiss`]). What leaves: verdicts, a fit that is due
 //! ([`State::take_fit`]), and events for the journal ([`State::drain_events`]).
 //! Promises: the same inputs in the same order give the same verdicts to the bit; memory is bounded;
 //! where texts are not kept, none is quoted either.
@@ -12,8 +12,13 @@ use std::sync::Arc;
 use super::{
     correlate::{self, Change, Correlator, CorrelatorState, Event, Incident, IncidentId, Node},
     embed::Embedding,
+    feedback::{Meant, Refused, Subject},
     front::{Batch, BatchTemplate},
-    score::{self, Committee, FitJob, Fitted, Judgement, Note, Phase, Scorer, ScorerState, ServiceId, UnusableState},
+    opinions::Opinions,
+    score::{
+        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, ServiceId,
+        UnusableState,
+    },
     text::TemplateKey,
     verdict::Verdicts,
 };
@@ -104,14 +109,15 @@ impl State {
             };
             let (severity_number, time_unix_nano) = (record.severity_number, record.time_unix_nano);
             let judgement = self.scorer.record(template.key, *id, severity_number, time_unix_nano);
-            if !is_ready {
-                continue;
-            }
-            if let Some(judgement) = &judgement {
+            if let Some(judgement) = judgement.as_ref().filter(|_| is_ready) {
                 each(index, judgement);
             }
             let anomaly = judgement.and_then(|judgement| judgement.anomaly);
             let is_anomalous = anomaly.is_some();
+            // Before there is a judge only what somebody said to be real is anomalous, and nothing is context of it.
+            if !is_ready && !is_anomalous {
+                continue;
+            }
             let place = index as u32;
             verdicts.anomalies.extend(anomaly.map(|anomaly| (place, anomaly)));
             nodes.push((
@@ -188,6 +194,36 @@ impl State {
         self.scorer.knows(template)
     }
 
+    /// Judges by these opinions from the next record on.
+    pub fn hold(&mut self, opinions: Opinions) {
+        self.scorer.hold(opinions);
+    }
+
+    /// What feedback is about, looked up; nothing changes.
+    ///
+    /// # Errors
+    /// A template that nobody said, an incident that is not open, or one of which no anomalous template is listed.
+    pub fn understand(&self, subject: Subject, service: Option<&str>) -> Result<Meant, Refused> {
+        match subject {
+            Subject::Template(key) => {
+                let text = self.scorer.text(key).ok_or(Refused::UnknownTemplate(key))?;
+                Ok(Meant {
+                    templates: vec![(key, text.to_string())],
+                    incident: None,
+                })
+            }
+            Subject::Incident(id) => {
+                let incident = self.correlator.incident(id).ok_or(Refused::UnknownIncident(id))?;
+                Meant::of(&incident, service)
+            }
+        }
+    }
+
+    /// Closes the open incident of this id or alias, because somebody said that it is none.
+    pub fn dismiss(&mut self, incident: IncidentId) -> Option<Incident> {
+        self.correlator.dismiss(incident)
+    }
+
     /// Replays what the journal tells of what happened after the snapshot.
     pub fn replay(&mut self, event: &Event) {
         if self.instead_of_text.is_none() {
@@ -236,6 +272,16 @@ impl State {
     /// Open incidents, oldest first.
     pub fn incidents(&self) -> Vec<Incident> {
         self.correlator.incidents()
+    }
+
+    /// The open incident of this id, or that this is an alias of.
+    pub fn incident(&self, id: IncidentId) -> Option<Incident> {
+        self.correlator.incident(id)
+    }
+
+    /// The templates that are remembered, in order of their keys.
+    pub fn templates(&self) -> impl Iterator<Item = KnownTemplate> {
+        self.scorer.known_templates()
     }
 
     /// Everything that a snapshot holds.

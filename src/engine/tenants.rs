@@ -1,12 +1,15 @@
 //! The states of all tenants behind the calls of one: nothing that one tenant said is learned for, or quoted to, another.
 //!
 //! What enters, one at a time: a batch with its embeddings ([`Tenants::commit`]), an embedding that came late
-//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]). What leaves: verdicts, a fit that is due, events and notes,
+//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]), what people say ([`Tenants::hold`], [`Tenants::dismiss`]). What leaves: verdicts, a fit that is due, events and notes,
 //! each with its tenant. A batch of several tenants is judged part by part; with one tenant it passes as it is.
 //!
 //! Promises: a tenant's verdicts are those it would get alone, to the bit; bounded: beyond `max_tenants` further ones share
 //! the overflow's state, where no text is kept, so that none is quoted; nothing depends on the order of a hash map.
 //! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
+
+mod feedback;
+mod part;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -16,9 +19,10 @@ use std::{
 };
 
 use super::{
-    correlate::{self, Change, CorrelatorState, Event, Incident},
+    correlate::{self, Change, CorrelatorState, Event, Incident, PastIncident},
     embed::Embedding,
-    front::{Batch, BatchService, BatchTemplate, Observation, Treatment},
+    feedback::Book,
+    front::{Batch, BatchTemplate},
     retries::Retries,
     score::{self, Committee, FitJob, Fitted, Phase, ScorerState, UnusableState},
     state::State,
@@ -26,6 +30,7 @@ use super::{
     text::TemplateKey,
     verdict::Verdicts,
 };
+use part::Part;
 
 /// What a batch came to.
 #[derive(Clone, Debug)]
@@ -73,6 +78,8 @@ struct Beginning {
     correlation: correlate::Settings,
     store_text: bool,
     committee: Option<Committee>,
+    /// What people said, also of tenants that have not come yet.
+    book: Book,
 }
 
 impl Beginning {
@@ -83,6 +90,7 @@ impl Beginning {
         if let Some(committee) = &self.committee {
             state.appoint(committee.clone());
         }
+        state.hold(self.book.opinions(tenant));
         state
     }
 
@@ -122,6 +130,7 @@ impl Tenants {
                 correlation,
                 store_text,
                 committee: None,
+                book: Book::default(),
             },
             states: BTreeMap::new(),
             retries: Retries::default(),
@@ -154,7 +163,8 @@ impl Tenants {
             correlator.drop_texts();
         }
         let state = State::restored(scoring.clone(), correlation.clone(), scorer, correlator)?;
-        let state = state.keeping_text(keeps_text).seeded(tenant.seed());
+        let mut state = state.keeping_text(keeps_text).seeded(tenant.seed());
+        state.hold(self.beginning.book.opinions(&tenant));
         self.states.insert(tenant, state);
         Ok(())
     }
@@ -167,6 +177,15 @@ impl Tenants {
             state.or_insert_with(|| self.beginning.state(tenant)).replay(event);
         }
         is_meant
+    }
+
+    /// An incident of a tenant that is over, as it may be told here; `None` where what was learned of the tenant is left
+    /// behind.
+    pub fn past(&self, tenant: &Tenant, mut past: PastIncident) -> Option<Incident> {
+        if !self.beginning.keeps_text(tenant) {
+            past.drop_texts();
+        }
+        self.is_meant(tenant).then(|| past.told())
     }
 
     /// While tenants are not told apart there is only one; what was learned of others is left behind.
@@ -361,6 +380,16 @@ impl Tenants {
         self.states.iter().map(|(tenant, state)| (tenant, state.incidents()))
     }
 
+    /// Those who have a state, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Tenant> {
+        self.states.keys()
+    }
+
+    /// The state of a tenant, to look at.
+    pub fn of(&self, tenant: &Tenant) -> Option<&State> {
+        self.states.get(tenant)
+    }
+
     /// Everything that a snapshot holds.
     pub fn export(&self) -> Vec<(Tenant, ScorerState, CorrelatorState)> {
         let export = |(tenant, state): (&Tenant, &State)| {
@@ -402,86 +431,5 @@ fn further(one: Phase, other: Phase) -> Phase {
             templates_seen: templates_seen + more_templates_seen,
             templates_needed: templates_needed + more_templates_needed,
         },
-    }
-}
-
-/// A tenant's part of a batch, as a batch of its own, and where everything in it stood.
-#[derive(Debug, Default)]
-struct Part {
-    batch: Batch,
-    services: Vec<u32>,
-    templates: Vec<u32>,
-    records: Vec<u32>,
-}
-
-impl Part {
-    /// The parts of a batch, in the order of its tenants.
-    fn all(batch: &Batch) -> Vec<Self> {
-        let mut parts: Vec<Self> = batch.tenants.iter().map(|_| Self::default()).collect();
-        // Services and templates belong to one tenant each: where they stand in its part.
-        let mut services: Vec<Option<u32>> = vec![None; batch.services.len()];
-        let mut templates: Vec<Option<u32>> = vec![None; batch.templates.len()];
-        for (place, record) in (0..).zip(&batch.records) {
-            let service = batch.services.get(record.service as usize);
-            let Some((service, part)) =
-                service.and_then(|service| Some((service, parts.get_mut(service.tenant as usize)?)))
-            else {
-                continue;
-            };
-            let Some(known) = services.get_mut(record.service as usize) else {
-                continue;
-            };
-            let of_service = *known.get_or_insert_with(|| {
-                part.services.push(record.service);
-                part.batch.services.push(BatchService {
-                    tenant: 0,
-                    name: Arc::clone(&service.name),
-                });
-                (part.services.len() - 1) as u32
-            });
-            let treatment = match record.treatment {
-                Treatment::Judge { template } => {
-                    let Some((known, said)) = templates
-                        .get_mut(template as usize)
-                        .zip(batch.templates.get(template as usize))
-                    else {
-                        continue;
-                    };
-                    let template = *known.get_or_insert_with(|| {
-                        part.templates.push(template);
-                        part.batch.templates.push(said.clone());
-                        (part.templates.len() - 1) as u32
-                    });
-                    Treatment::Judge { template }
-                }
-                other => other,
-            };
-            part.records.push(place);
-            let ids = batch.ids_of(record);
-            let first_id = part.batch.ids.len() as u32;
-            part.batch.ids.extend_from_slice(ids);
-            part.batch.records.push(Observation {
-                service: of_service,
-                treatment,
-                ids: (first_id, ids.len() as u8),
-                ..*record
-            });
-        }
-        parts
-    }
-
-    /// Adds the verdicts of this part to those of the whole, each at its place there.
-    fn put_back(&self, verdicts: Verdicts, all: &mut Verdicts) {
-        let at = |places: &[u32], index: u32| places.get(index as usize).copied();
-        let template = |index: u32| at(&self.templates, index);
-        all.degraded.extend(verdicts.degraded.into_iter().filter_map(template));
-        all.warming_up
-            .extend(verdicts.warming_up.into_iter().filter_map(template));
-        let anomalies = verdicts.anomalies.into_iter();
-        all.anomalies
-            .extend(anomalies.filter_map(|(index, anomaly)| Some((at(&self.records, index)?, anomaly))));
-        let incidents = verdicts.incidents.into_iter();
-        all.incidents
-            .extend(incidents.filter_map(|(index, incident)| Some((at(&self.records, index)?, incident))));
     }
 }

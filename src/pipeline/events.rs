@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Told},
+    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Tellings},
     engine::{
         correlate::{Change, Happened},
         tell::Report,
@@ -106,10 +106,10 @@ impl Events {
         }
     }
 
-    async fn send(&mut self) -> Told {
-        let mut told = Told {
+    async fn send(&mut self) -> Tellings {
+        let mut told = Tellings {
             dropped: std::mem::take(&mut self.dropped),
-            ..Told::default()
+            ..Tellings::default()
         };
         let Some((tenant, ..)) = self.queue.front() else {
             return told;
@@ -174,7 +174,7 @@ impl Listener for Events {
         self.queue.push_back((tenant.clone(), report, now_unix_nano()));
     }
 
-    fn tell(&mut self) -> BoxFuture<'_, Told> {
+    fn tell(&mut self) -> BoxFuture<'_, Tellings> {
         Box::pin(self.send())
     }
 

@@ -5,8 +5,10 @@
 //! wrong with a verdict, the records are delivered; opens and merges are in the journal before the records leave.
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
+mod desk;
 pub mod embedding;
 pub mod events;
+pub mod feedback;
 mod fitting;
 pub mod incidents;
 mod memory;
@@ -95,6 +97,7 @@ pub struct Pipeline {
     mode: AtomicU8,
     model_version: Arc<str>,
     started: Instant,
+    started_unix_nano: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -110,11 +113,14 @@ impl Pipeline {
             .map_or("", |embedder| embedder.model_version())
             .to_owned();
         let state = Arc::new(Mutex::new(parts.state));
+        let started_unix_nano = now_unix_nano();
+        let incidents = Arc::new(Incidents::after(started_unix_nano / 1000));
         let memory = Arc::new(Memory::new(
             parts.store,
             parts.epoch,
             model_version.clone(),
             Arc::clone(&parts.metrics),
+            Arc::clone(&incidents),
         ));
         let fitting = Arc::new(Fitting::start(
             Arc::clone(&state),
@@ -140,14 +146,18 @@ impl Pipeline {
             embeddings,
             fitting,
             memory,
-            incidents: Arc::default(),
+            incidents,
             exporter: parts.exporter,
             mode: AtomicU8::new(parts.mode as u8),
             model_version: Arc::from(model_version),
             started: Instant::now(),
+            started_unix_nano,
             metrics: parts.metrics,
         };
         pipeline.observe_phase();
+        if let Err(problem) = pipeline.reread_feedback() {
+            tracing::error!("no opinion is judged by until this is mended (then send SIGHUP): {problem}");
+        }
         Ok(pipeline)
     }
 

@@ -1,11 +1,12 @@
 //! The start after an end: what the last process left becomes the state to go on from.
 //!
-//! What enters: the bytes of a snapshot and of the journals after it. What leaves: [`Tenants`], and what to tell about
-//! it. Promises: never fails; bytes that cannot be used are named, with what to do, and the state starts clean.
+//! What enters: the bytes of a snapshot and of the journals after it. What leaves: [`Tenants`], incidents that are over, and
+//! what to tell about it. Promises: never fails; bytes that cannot be used are named, with what to do, and the state starts clean.
 //! Absent on purpose: files, which the caller reads and sets aside.
 
 use crate::engine::{
     self,
+    correlate::{Ending, Event, Incident, IncidentId, Status},
     score::Scorer,
     snapshot::{self, Journal, Snapshot, SnapshotError},
     tenant::Tenant,
@@ -17,6 +18,8 @@ use crate::engine::{
 pub struct Recovered {
     /// The state to go on from.
     pub state: Tenants,
+    /// Incidents that are over, in the order they ended.
+    pub past: Vec<(Tenant, Incident)>,
     /// The model the state's embeddings were made with, where there was a snapshot.
     pub from_snapshot: bool,
     /// Incident events that were replayed from the journals.
@@ -44,12 +47,16 @@ pub fn recover(
     let since_epoch = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal_epoch);
     let mut from_snapshot = false;
     let mut state = settings.tenants();
-    match snapshot.map(|snapshot| restored(settings, &snapshot)) {
+    match snapshot.as_ref().map(|snapshot| restored(settings, snapshot)) {
         None => {}
         Some(Ok(restored)) => (state, from_snapshot) = (restored, true),
         Some(Err(damaged)) => problem = Some(damaged),
     }
     let (mut replayed_events, mut torn_bytes) = (0, 0);
+    let mut past = snapshot
+        .iter()
+        .flat_map(|snapshot| past_of(&state, snapshot))
+        .collect::<Vec<_>>();
     for (_, bytes) in journals.iter().filter(|(epoch, _)| *epoch >= since_epoch) {
         let mut journal = Journal::new(bytes);
         for entry in journal.by_ref() {
@@ -59,6 +66,7 @@ pub fn recover(
             }
             let tenant = entry.tenant();
             for event in entry.events() {
+                past.extend(ended_by(event, &state, &tenant).map(|incident| (tenant.clone(), incident)));
                 replayed_events += u64::from(state.replay(&tenant, event));
             }
         }
@@ -66,6 +74,7 @@ pub fn recover(
     }
     Recovered {
         state,
+        past,
         from_snapshot,
         replayed_events,
         torn_bytes,
@@ -82,6 +91,40 @@ fn restored(settings: &engine::Settings, snapshot: &Snapshot) -> Result<Tenants,
             .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))?;
     }
     Ok(tenants)
+}
+
+fn past_of(state: &Tenants, snapshot: &Snapshot) -> impl Iterator<Item = (Tenant, Incident)> {
+    snapshot.tenants.iter().flat_map(|section| {
+        let tenant = section.tenant();
+        let told = section.past.iter().filter_map(|past| state.past(&tenant, past.clone()));
+        told.map(|incident| (section.tenant(), incident)).collect::<Vec<_>>()
+    })
+}
+
+/// The announced incident that this event will end, as it will have been.
+fn ended_by(event: &Event, state: &Tenants, tenant: &Tenant) -> Option<Incident> {
+    let (raw, status) = match event {
+        Event::Closed(closed) if closed.evicted => (closed.id, Status::Closed { by: Ending::Bound }),
+        Event::Closed(closed) => (closed.id, Status::Closed { by: Ending::Silence }),
+        Event::Merged(merged) => {
+            let into = IncidentId::from_raw(merged.into);
+            (merged.from, Status::Merged { into })
+        }
+        _ => return None,
+    };
+    let id = IncidentId::from_raw(raw);
+    let mut incident = state.of(tenant)?.incident(id)?;
+    if incident.id != id || !incident.announced {
+        return None;
+    }
+    incident.status = status;
+    if let Event::Closed(closed) = event {
+        // The journal knows counts only of what is over.
+        (incident.records, incident.anomalous_records) = (closed.records, closed.anomalous_records);
+        incident.first_time_unix_nano = closed.first_time_unix_nano;
+        incident.last_time_unix_nano = closed.last_time_unix_nano;
+    }
+    Some(incident)
 }
 
 /// The scorer of a tenant that a snapshot holds; `None` where it holds nothing of that tenant.

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Mode, Pipeline, incidents::Notice};
 use crate::{
-    edge::{Listener, Told},
+    edge::{Listener, Tellings},
     telemetry::{Counter, Metrics},
 };
 
@@ -41,7 +41,7 @@ pub enum Counted {
 }
 
 impl Counted {
-    fn count(self, metrics: &Metrics, told: &Told) {
+    fn count(self, metrics: &Metrics, told: &Tellings) {
         let [sent, failed, dropped]: [&Counter; 3] = match self {
             Self::Events => [
                 &metrics.incident_events_sent,
@@ -162,9 +162,9 @@ impl Telling {
             Ok(_) | Err(RecvError::Closed) => self.informed = false,
             Err(RecvError::Lagged(missed)) => {
                 self.informed = false;
-                let told = Told {
+                let told = Tellings {
                     dropped: missed,
-                    ..Told::default()
+                    ..Tellings::default()
                 };
                 self.counted.count(&self.pipeline.metrics, &told);
             }

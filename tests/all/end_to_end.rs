@@ -29,8 +29,8 @@ use tokio::time::Instant;
 use super::words::Words;
 
 /// The model for tests, which can be told to fail.
-struct Model {
-    fails: bool,
+pub(super) struct Model {
+    pub(super) fails: bool,
 }
 
 impl Embedder for Model {
@@ -48,7 +48,7 @@ impl Embedder for Model {
 
 /// Keeps what it is sent; refuses while told to.
 #[derive(Default)]
-struct Sink {
+pub(super) struct Sink {
     requests: Mutex<Vec<ExportLogsServiceRequest>>,
     refusal: Mutex<Option<Refusal>>,
 }
@@ -70,7 +70,7 @@ impl Exporter for Sink {
 }
 
 impl Sink {
-    fn records(&self) -> Vec<LogRecord> {
+    pub(super) fn records(&self) -> Vec<LogRecord> {
         let requests = self.requests.lock().unwrap();
         let resources = requests.iter().flat_map(|request| &request.resource_logs);
         resources
@@ -80,7 +80,7 @@ impl Sink {
     }
 }
 
-fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
+pub(super) fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
     let settings = engine::Settings::default();
     let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
     let mut state = settings.tenants();
@@ -107,7 +107,7 @@ fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, A
     (Arc::new(Pipeline::start(parts).unwrap()), sink, metrics)
 }
 
-fn request(start_s: u64, bodies: &[String]) -> Bytes {
+pub(super) fn request(start_s: u64, bodies: &[String]) -> Bytes {
     let text = |text: &str| {
         Some(AnyValue {
             value: Some(Value::StringValue(text.to_owned())),
@@ -143,7 +143,7 @@ fn request(start_s: u64, bodies: &[String]) -> Bytes {
     Bytes::from(request.encode_to_vec())
 }
 
-async fn send(pipeline: &Pipeline, body: Bytes) -> Result<Bytes, Refusal> {
+pub(super) async fn send(pipeline: &Pipeline, body: Bytes) -> Result<Bytes, Refusal> {
     use harbinger::edge::Intake;
     let deadline = Instant::now() + Duration::from_secs(120);
     pipeline
@@ -155,7 +155,7 @@ async fn send(pipeline: &Pipeline, body: Bytes) -> Result<Bytes, Refusal> {
         .await
 }
 
-fn attribute<'a>(record: &'a LogRecord, key: &str) -> Option<&'a Value> {
+pub(super) fn attribute<'a>(record: &'a LogRecord, key: &str) -> Option<&'a Value> {
     record
         .attributes
         .iter()
@@ -167,7 +167,7 @@ fn attribute<'a>(record: &'a LogRecord, key: &str) -> Option<&'a Value> {
 }
 
 /// Healthy talk of a shop: a few dozen sentences, with numbers that masking takes out.
-fn healthy(count: usize) -> Vec<String> {
+pub(super) fn healthy(count: usize) -> Vec<String> {
     let verbs = ["listed", "added", "removed", "paid", "shipped", "viewed"];
     let things = ["order", "basket", "invoice", "parcel", "catalogue"];
     (0..count)
@@ -183,7 +183,7 @@ fn healthy(count: usize) -> Vec<String> {
 }
 
 /// Sends healthy records until there are enough to train on, and waits for the training.
-async fn warm_up(pipeline: &Pipeline) {
+pub(super) async fn warm_up(pipeline: &Pipeline) {
     for round in 0..20 {
         send(pipeline, request(round, &healthy(100))).await.unwrap();
     }

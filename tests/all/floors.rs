@@ -10,14 +10,16 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
     "view",
     "tenant",
     "text",
     "embed",
+    "opinions",
     "score",
     "correlate",
     "tell",
+    "feedback",
     "verdict",
     "annotate",
     "retries",

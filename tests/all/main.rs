@@ -9,6 +9,8 @@
 
 /// What `harbinger analyze` makes of files.
 mod analyzing;
+/// The API as its clients meet it.
+mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
 /// The program as the shell sees it.
@@ -25,6 +27,8 @@ mod evaluating;
 mod evidence;
 /// What `harbinger explain` says of a line.
 mod explaining;
+/// What people say of verdicts decides, and is kept; what was learned can be taken back.
+mod feedback;
 /// The floors of the house hold.
 mod floors;
 /// The sentence model.

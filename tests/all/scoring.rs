@@ -6,7 +6,8 @@ use std::{
 };
 
 use harbinger::engine::{
-    score::{Committee, Judgement, Phase, Scorer, Settings},
+    opinions::{Opinion, Opinions},
+    score::{Committee, Hypothesis, Judgement, Phase, Scorer, Settings},
     text::TemplateKey,
 };
 use proptest::prelude::*;
@@ -104,6 +105,44 @@ fn what_is_beyond_the_budget_is_counted_and_said_once() {
         notes[0].starts_with("shop has had 5 anomalous episodes within an hour"),
         "{notes:?}"
     );
+}
+
+/// An opinion decides on the place among the usual ones as well: granted, refused, or kept as it is.
+#[test]
+fn what_is_called_normal_is_learned_and_what_is_muted_or_real_is_not() {
+    let (texts, services) = (texts(), services());
+    let learned = |opinion: Option<Opinion>, said: &str| {
+        let mut scorer = trained();
+        if let Some(opinion) = opinion {
+            let mut opinions = Opinions::default();
+            opinions.take(TemplateKey::of(said), None, opinion);
+            scorer.hold(opinions);
+        }
+        let judgement = say(&mut scorer, said, &services[0], 17, START + 601 * SECOND).unwrap();
+        let fitted = scorer.force_fit().unwrap().run();
+        scorer.install(fitted);
+        let hypothesis = Hypothesis {
+            key: TemplateKey::of(said),
+            template: said,
+            embedding: &embedding(said),
+            service: None,
+            severity_number: 17,
+        };
+        let explanation = scorer.explain(&hypothesis);
+        assert_eq!(explanation.opinion, opinion);
+        (judgement.anomaly.is_some(), explanation.known.unwrap().usual)
+    };
+    let mute = Opinion::MuteUntil {
+        time_unix_nano: START + HOUR,
+    };
+    let error = texts[20].as_str();
+    assert_eq!(learned(None, error), (true, false));
+    assert_eq!(learned(Some(Opinion::Normal), error), (false, true));
+    assert_eq!(learned(Some(mute), error), (false, false));
+    assert_eq!(learned(Some(Opinion::Real), error), (true, false));
+    // One that was usual before.
+    assert_eq!(learned(Some(mute), &texts[0]), (false, true));
+    assert_eq!(learned(Some(Opinion::Real), &texts[0]), (true, false));
 }
 
 /// Memory is bounded by services too: where many services say the same few things, what was not said for longest is forgotten.

@@ -552,13 +552,13 @@ impl Listener for Mute {
         self.0.send_modify(|heard| *heard += 1);
     }
 
-    fn tell(&mut self) -> BoxFuture<'_, harbinger::edge::Told> {
+    fn tell(&mut self) -> BoxFuture<'_, harbinger::edge::Tellings> {
         let heard = *self.0.borrow() > 0;
         Box::pin(async move {
             if heard {
                 std::future::pending::<()>().await;
             }
-            harbinger::edge::Told::default()
+            harbinger::edge::Tellings::default()
         })
     }
 

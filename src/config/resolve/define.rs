@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     edge::{
-        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
-        receive_grpc::Settings as GrpcSettings,
+        api::Settings as ApiSettings, notify_alertmanager::Settings as AlertmanagerSettings,
+        notify_webhook::Settings as WebhookSettings, receive_grpc::Settings as GrpcSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -224,8 +224,13 @@ impl Resolver {
         Some(exporter)
     }
 
-    pub(super) fn extension(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
-        self.read(node, key).map(Extension::HealthCheck)
+    pub(super) fn extension(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
+        if kind.name == "health_check" {
+            return self.read(node, key).map(Extension::HealthCheck);
+        }
+        let api: ApiSettings = self.read(node, key)?;
+        self.check(node, key, api.validate())?;
+        Some(Extension::HarbingerApi(api))
     }
 }
 

@@ -59,6 +59,9 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Silence, Self::Life, Self::Bound, Self::Dismissed];
+
     /// The word that is written.
     pub fn word(self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ mod id;
 mod incident;
 mod settings;
 mod tally;
+mod written;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use self::evidence::{Evidence, EvidenceState};
 pub use self::id::{IncidentId, NotAnId};
 pub use self::incident::{Change, Ending, Happened, Incident, KeyRecord, Status, TemplateCount, Tie};
 pub use self::settings::{Mode, Scope, Settings};
+pub use self::written::PastIncident;
 
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
@@ -195,6 +197,16 @@ impl Correlator {
         either!(self, it => it.incident(id))
     }
 
+    /// Closes the open incident of this id or alias, because somebody said that it is none: as it was at its end.
+    pub fn dismiss(&mut self, id: IncidentId) -> Option<Incident> {
+        either!(self, it => it.dismiss(id))
+    }
+
+    /// It is at least this late, as one knows who sees more than the records: closes what has been silent long enough.
+    pub fn advance(&mut self, time_unix_nano: u64) {
+        either!(self, it => it.advance(time_unix_nano));
+    }
+
     /// How many incidents are open.
     pub fn open_incidents(&self) -> usize {
         either!(self, it => it.open_incidents())
@@ -202,6 +214,12 @@ impl Correlator {
 }
 
 impl CorrelatorState {
+    /// How many incidents are open in it.
+    pub fn open_incidents(&self) -> usize {
+        let evidence = self.evidence.as_ref().map_or(0, EvidenceState::open_incidents);
+        evidence + self.components.as_ref().map_or(0, ComponentsState::open_incidents)
+    }
+
     /// Keeps no text of a log; keys and embeddings stay.
     pub fn drop_texts(&mut self) {
         self.evidence.iter_mut().for_each(EvidenceState::drop_texts);

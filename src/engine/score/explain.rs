@@ -19,7 +19,7 @@ use super::{
     service::Service,
     templates::Template,
 };
-use crate::engine::{embed::Embedding, text::TemplateKey};
+use crate::engine::{embed::Embedding, opinions::Opinion, text::TemplateKey};
 
 /// Known templates and sentences of the committee that are told.
 const NEAREST: usize = 3;
@@ -50,6 +50,8 @@ pub struct Explanation {
     pub service: Option<String>,
     /// OTLP severity number it was judged with.
     pub severity_number: i32,
+    /// What somebody said of it, which decides; the detectors' evidence is told all the same.
+    pub opinion: Option<Opinion>,
     /// The verdict; `None` before the first training.
     pub verdict: Option<Verdict>,
     /// Known templates that are most alike, other than its own; the nearest first.
@@ -204,6 +206,7 @@ impl Scorer {
                 usual: self.is_usual(hypothesis.key),
                 services: said_by,
             }),
+            opinion: self.opinion(hypothesis.key, service.as_deref().unwrap_or_default()),
             verdict: self.verdict(hypothesis, service.as_deref().unwrap_or_default()),
             service,
             severity_number: hypothesis.severity_number,

@@ -125,8 +125,7 @@ fn nearest(bank: &[Known], embedding: &Embedding, except: Option<TemplateKey>) -
 impl Fitted {
     /// What this judge makes of a template.
     pub(super) fn assess(&self, key: TemplateKey, embedding: &Embedding) -> Assessment {
-        let is_known = self.bank.binary_search_by_key(&key, |known| known.key).is_ok();
-        let (distance, nearest) = if is_known {
+        let (distance, nearest) = if self.knows(key) {
             (0.0, None)
         } else {
             nearest(&self.bank, embedding, None)
@@ -137,6 +136,11 @@ impl Fitted {
             distance,
             nearest,
         }
+    }
+
+    /// Whether it was trained on the template.
+    pub(super) fn knows(&self, key: TemplateKey) -> bool {
+        self.bank.binary_search_by_key(&key, |known| known.key).is_ok()
     }
 
     /// The text of a template of the bank, where texts are kept.

@@ -12,11 +12,11 @@ use super::{
     episode::Series,
     failure,
     fit::Fitted,
-    rarity,
+    opinion, rarity,
     service::{Service, ServiceId},
     severity,
 };
-use crate::engine::text::TemplateKey;
+use crate::engine::{opinions::Opinion, text::TemplateKey};
 
 /// A service's own calibration is used once it rests on so many units.
 pub(super) const MIN_UNITS: usize = 64;
@@ -34,8 +34,8 @@ pub struct Anomaly {
     pub score: f64,
     /// Share of this stream's records, 0 to 1, that begin a usual episode as strange.
     pub p_value: f64,
-    /// The detector that said most.
-    pub detector: Detector,
+    /// The detector that said most; none where a person said it.
+    pub detector: Option<Detector>,
     /// Why, in one short sentence.
     pub reason: Arc<str>,
     /// The episode's number.
@@ -93,7 +93,7 @@ impl fmt::Display for Note {
 }
 
 /// What a record does to the verdict of its episode.
-enum Change {
+pub(super) enum Change {
     /// It stays as it is.
     Stay,
     /// It became usual, or was so before.
@@ -103,7 +103,8 @@ enum Change {
 }
 
 impl Scorer {
-    /// Judges a record and learns from it; `None` without a judge yet, and for a template without an embedding.
+    /// Judges a record and learns from it; `None` without a judge yet, and for a template without an embedding, unless
+    /// somebody said that it matters.
     pub fn record(
         &mut self,
         key: TemplateKey,
@@ -160,9 +161,11 @@ impl Scorer {
         let log_odds = evidence.log_odds(usual);
         let surprise = rarity::surprise(series.episode.known, self.stream.records);
         let judged = judge.filter(|_| template.embedding.is_some());
-        let change = match judged {
-            None => Change::Stay,
-            Some(judge) => {
+        let said = self.opinions.of(key, &service.name, time_unix_nano);
+        let change = match (said, judged) {
+            (Some(said), _) => opinion::overrule(said),
+            (None, None) => Change::Stay,
+            (None, Some(judge)) => {
                 let pool = if own { &service.calibration } else { &self.calibration };
                 decide(&sighting, &evidence, usual, pool, judge)
             }
@@ -200,15 +203,19 @@ impl Scorer {
                 }
             }
         }
-        let anomaly = series.episode.anomaly.clone();
+        let anomaly = match said {
+            Some(Opinion::Real) => Some(opinion::real(series.episode.number)),
+            _ => series.episode.anomaly.clone(),
+        };
+        let is_learned = matches!(said, None | Some(Opinion::Normal));
         let in_quarantine = |since: u64| time_unix_nano.saturating_sub(since) < QUARANTINE_NANO;
-        if anomaly.is_some() && grave && template.flagged_unix_nano.is_none_or(in_quarantine) {
+        if is_learned && anomaly.is_some() && grave && template.flagged_unix_nano.is_none_or(in_quarantine) {
             template.flagged_unix_nano.get_or_insert(time_unix_nano);
-        } else {
+        } else if is_learned {
             series.known += 1.0;
         }
         // What may be an anomaly says nothing of what is usual; only the tail of the rest does.
-        if begins && judged.is_some() && log_odds < 0.0 {
+        if begins && judged.is_some() && is_learned && log_odds < 0.0 {
             let ranked = self.calibration.units.len() >= MIN_UNITS;
             if ranked && self.drift.bet(self.calibration.rank(evidence.news)) {
                 self.notes.push(Note::Drift);
@@ -220,10 +227,12 @@ impl Scorer {
         }
         service.calibration.count();
         self.calibration.count();
-        service.unrest.add(surprise, failing);
+        if matches!(said, None | Some(Opinion::Real)) {
+            service.unrest.add(surprise, failing);
+        }
         self.stream
             .count(time_unix_nano, first_sight && failing < failure::HARMLESS);
-        judged.is_some().then_some(Judgement {
+        (judged.is_some() || anomaly.is_some()).then_some(Judgement {
             evidence,
             log_odds,
             anomaly,
@@ -270,7 +279,7 @@ fn decide(
             Change::Open(Anomaly {
                 score: 1.0 / (1.0 + (-log_odds).exp()),
                 p_value: calibration.p_value(evidence.news),
-                detector,
+                detector: Some(detector),
                 reason: Arc::from(detector.reason(sighting, nearest)),
                 episode: episode.number,
             })

@@ -21,8 +21,10 @@ mod explain;
 mod failure;
 mod fit;
 mod judge;
+mod listing;
 mod neighbour;
 mod notebook;
+mod opinion;
 mod rarity;
 mod service;
 mod settings;
@@ -32,7 +34,7 @@ mod templates;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{embed::Embedding, text::TemplateKey};
+use super::{embed::Embedding, opinions::Opinions, text::TemplateKey};
 pub use autoencoder::Activation;
 use calibration::Calibration;
 pub use detector::{DETECTORS, Detector, Evidence};
@@ -43,11 +45,14 @@ pub use failure::Committee;
 use fit::Known;
 pub use fit::{FitJob, Fitted};
 pub use judge::{Anomaly, Judgement, Note};
+pub use listing::KnownTemplate;
 pub use notebook::{notebook_verdicts, percentile};
+use opinion::Admission;
+pub use opinion::SAID_TO_BE_REAL;
 pub use service::ServiceId;
 use service::{Services, Stream};
 pub use settings::Settings;
-pub use state::{Forgotten, ScorerState, UnusableState};
+pub use state::{Forgotten, Learned, ScorerState, UnusableState};
 use templates::{Template, Templates};
 
 /// A template is taken for usual only once it has been known for so long.
@@ -118,6 +123,7 @@ pub struct Scorer {
     /// Which detectors have a say, in the order of [`Detector::ALL`].
     on: [bool; DETECTORS],
     committee: Option<Committee>,
+    opinions: Opinions,
     templates: Templates,
     series: BTreeMap<(TemplateKey, ServiceId), Series>,
     services: Services,
@@ -149,6 +155,7 @@ impl Scorer {
             look_at: settings.warm_up_records,
             settings,
             committee: None,
+            opinions: Opinions::default(),
             templates: Templates::default(),
             series: BTreeMap::new(),
             services: Services::default(),
@@ -309,8 +316,9 @@ impl Scorer {
             Some(judge) => {
                 let (fitted_records, fitted_templates) = (judge.records, judge.bank.len());
                 self.look_at = self.records + (self.records / 100).max(100);
-                let templates = self.templates.by_key.values();
-                let admitted = templates.filter(|template| self.admits(template)).count().min(MAX_BANK);
+                let templates = self.templates.by_key.iter();
+                let admitted = templates.filter(|(key, template)| self.admits(**key, template));
+                let admitted = admitted.count().min(MAX_BANK);
                 let grown = admitted * 4 >= fitted_templates * 5 + 16;
                 let doubled = self.records >= fitted_records.saturating_mul(2) && self.records >= fitted_records + 500;
                 grown || doubled
@@ -323,7 +331,7 @@ impl Scorer {
         self.drifted = false;
         let templates = self.templates.by_key.iter();
         let mut bank: Vec<Known> = templates
-            .filter(|(_, template)| self.admits(template))
+            .filter(|(key, template)| self.admits(**key, template))
             .filter_map(|(key, template)| {
                 Some(Known {
                     key: *key,
@@ -350,13 +358,20 @@ impl Scorer {
         }
     }
 
-    /// Whether a template counts as usual: all of warm-up do; later those that were not flagged and are known for a while.
-    fn admits(&self, template: &Template) -> bool {
+    /// Whether a template counts as usual: all of warm-up do; later those that were not flagged and are known for a while;
+    /// and what people say, before all.
+    fn admits(&self, key: TemplateKey, template: &Template) -> bool {
         let known_for = self.latest_unix_nano.saturating_sub(template.first_seen_unix_nano);
         let warm_up = self.judge.is_none() || template.first_record < self.warm_up_records;
-        let admitted = match template.flagged_unix_nano {
+        let by_rule = || match template.flagged_unix_nano {
             Some(since) => template.last_seen_unix_nano.saturating_sub(since) >= QUARANTINE_NANO,
             None => warm_up || known_for >= MATURE_NANO,
+        };
+        let admitted = match self.admission(key) {
+            None => by_rule(),
+            Some(Admission::Granted) => true,
+            Some(Admission::Kept) => self.judge.as_ref().is_some_and(|judge| judge.knows(key)),
+            Some(Admission::Refused) => false,
         };
         template.embedding.is_some() && admitted
     }

@@ -2,7 +2,7 @@
 //!
 //! What enters: a scorer. What leaves: its state, and back. Promises: a restored scorer judges to the bit as the saved
 //! one did; numbers that do not fit together are refused. A training under way is not kept: it starts again. The committee is not
-//! kept: it comes with the model.
+//! kept: it comes with the model; nor are opinions: they have a file of their own.
 
 mod forget;
 mod messages;
@@ -30,10 +30,32 @@ use messages::{
     TemplateState,
 };
 
+/// How much a state holds, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Records that were seen.
+    pub records: u64,
+    /// Templates that are remembered.
+    pub templates: usize,
+    /// Trainings; 0 while nothing is judged.
+    pub generation: u32,
+}
+
 /// A state that no scorer wrote, or one of another kind: start clean.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} does not fit; what was learned is learned anew")]
 pub struct UnusableState(&'static str);
+
+impl ScorerState {
+    /// How much it holds.
+    pub fn learned(&self) -> Learned {
+        Learned {
+            records: self.records,
+            templates: self.templates.len(),
+            generation: self.judge.as_ref().map_or(0, |judge| judge.generation),
+        }
+    }
+}
 
 impl Scorer {
     /// The state, for a snapshot.
@@ -221,7 +243,7 @@ impl EpisodeState {
             anomaly: episode.anomaly.as_deref().map(|anomaly| AnomalyState {
                 score: anomaly.score,
                 p_value: anomaly.p_value,
-                detector: anomaly.detector.name().to_owned(),
+                detector: anomaly.detector.map_or("", Detector::name).to_owned(),
                 reason: anomaly.reason.to_string(),
             }),
             suppressed: episode.suppressed,
@@ -238,7 +260,7 @@ impl EpisodeState {
                 Some(Arc::new(Anomaly {
                     score: anomaly.score,
                     p_value: anomaly.p_value,
-                    detector: named.ok_or(UnusableState("a detector's name"))?,
+                    detector: Some(named.ok_or(UnusableState("a detector's name"))?),
                     reason: Arc::from(anomaly.reason),
                     episode: self.number,
                 }))

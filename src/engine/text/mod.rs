@@ -19,7 +19,7 @@ mod rules;
 mod settings;
 mod trace;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -37,6 +37,28 @@ impl TemplateKey {
     /// The key of this template text.
     pub fn of(template: &str) -> Self {
         TemplateKey(xxh3_64(template.as_bytes()))
+    }
+}
+
+impl fmt::Display for TemplateKey {
+    /// Sixteen hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The text is no key of a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not the key of a template: write its sixteen hexadecimal digits, as 9f86d081884c7d65")]
+pub struct NotAKey(String);
+
+impl FromStr for TemplateKey {
+    type Err = NotAKey;
+
+    fn from_str(written: &str) -> Result<Self, NotAKey> {
+        let is_key = written.len() == 16 && written.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let key = is_key.then(|| u64::from_str_radix(written, 16).ok()).flatten();
+        key.map(Self).ok_or_else(|| NotAKey(written.chars().take(64).collect()))
     }
 }
 

@@ -64,7 +64,7 @@ fn all_anomalous(records: usize) -> Verdicts {
     let anomaly = Arc::new(Anomaly {
         score: 1.0,
         p_value: 0.0,
-        detector: Detector::Rarity,
+        detector: Some(Detector::Rarity),
         reason: Arc::from("new"),
         episode: 1,
     });

@@ -263,9 +263,9 @@ fn the_reference_never_goes_stale() {
         "receivers: {otlp: {protocols: {grpc: }}}
 processors: {harbinger: }
 exporters: {otlp_grpc: {endpoint: 'http://localhost:14317'}, file: {path: ./harbinger-out.jsonl}, debug: }
-extensions: {health_check: }
+extensions: {health_check: , harbinger_api: }
 service:
-  extensions: [health_check]
+  extensions: [health_check, harbinger_api]
   pipelines: {logs: {receivers: [otlp], processors: [harbinger], exporters: [otlp_grpc]}}",
     )]);
     let least = load(&[&files.path("least.yaml")], &[]).unwrap().config;

@@ -5,7 +5,8 @@
 //! purpose: records.
 
 use super::super::event::{Closed, Event, Merged};
-use super::super::incident::{Ending, Happened, Status};
+use super::super::id::IncidentId;
+use super::super::incident::{Ending, Happened, Incident, Status};
 use super::incident::Survivor;
 use super::{Components, Member};
 use crate::engine::text::TemplateKey;
@@ -112,7 +113,7 @@ impl Components {
             return;
         };
         while let Some(run) = self.runs.ended(by) {
-            self.drop_run(run, false);
+            self.drop_run(run, Ending::Silence);
         }
     }
 
@@ -131,7 +132,7 @@ impl Components {
             return false;
         };
         self.counters.evicted_runs += 1;
-        self.drop_run(run, true);
+        self.drop_run(run, Ending::Bound);
         true
     }
 
@@ -147,11 +148,11 @@ impl Components {
             .map(|(place, _)| place);
         if let Some(run) = furthest {
             self.counters.evicted_runs += 1;
-            self.drop_run(run, true);
+            self.drop_run(run, Ending::Bound);
         }
     }
 
-    pub(super) fn drop_run(&mut self, run: u32, evicted: bool) {
+    pub(super) fn drop_run(&mut self, run: u32, by: Ending) {
         let Some(removed) = self.runs.remove(run) else { return };
         let member = removed.payload;
         self.detach(&member);
@@ -166,7 +167,7 @@ impl Components {
             member.tally.anomalous,
         );
         if incident.runs.is_empty() {
-            self.close(member.incident, evicted);
+            self.close(member.incident, by);
         }
     }
 
@@ -184,7 +185,21 @@ impl Components {
         }
     }
 
-    pub(super) fn close(&mut self, place: u32, evicted: bool) {
+    /// Closes the open incident of this id or alias, because somebody said that it is none: as it was at its end.
+    pub fn dismiss(&mut self, id: IncidentId) -> Option<Incident> {
+        let told = self.incident(id)?;
+        let place = self.by_id.get(&told.id).copied()?;
+        let runs = self.incidents.get(place).map(|group| group.runs.clone())?;
+        for run in runs.iter().skip(1) {
+            self.drop_run(*run, Ending::Dismissed);
+        }
+        // With its last run it closes.
+        self.drop_run(*runs.first()?, Ending::Dismissed);
+        let status = Status::Closed { by: Ending::Dismissed };
+        Some(Incident { status, ..told })
+    }
+
+    pub(super) fn close(&mut self, place: u32, by: Ending) {
         let Some(incident) = self.incidents.remove(place) else {
             return;
         };
@@ -192,12 +207,11 @@ impl Components {
         for alias in &incident.aliases {
             self.aliases.set(*alias, Survivor::Closed(incident.id));
         }
-        let by = if evicted { Ending::Bound } else { Ending::Silence };
         let time_unix_nano = self.clock.now.unwrap_or_default();
         let told = self.describe(&incident);
         self.announce(Happened::Closed, Status::Closed { by }, time_unix_nano, told);
         self.counters.closed += 1;
-        self.counters.evicted_incidents += u64::from(evicted);
+        self.counters.evicted_incidents += u64::from(by == Ending::Bound);
         self.tell(Event::Closed(Closed {
             id: incident.id.to_raw(),
             records: incident.past.records,
@@ -205,7 +219,7 @@ impl Components {
             first_time_unix_nano: incident.past.first,
             last_time_unix_nano: incident.past.last,
             worst_severity_number: incident.past.worst_severity,
-            evicted,
+            evicted: by == Ending::Bound,
         }));
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::super::Settings;
 use super::super::event::{Event, Extended, Origin};
 use super::super::id::IncidentId;
-use super::super::incident::{KeyRecord, TemplateCount};
+use super::super::incident::{Ending, KeyRecord, TemplateCount};
 use super::super::tally::{Tally, TallyState, TemplateCountState, Templates};
 use super::Components;
 use super::incident::{Group, Survivor};
@@ -107,6 +107,13 @@ struct AliasState {
     survivor: u64,
 }
 
+impl ComponentsState {
+    /// How many incidents are open in it.
+    pub fn open_incidents(&self) -> usize {
+        self.incidents.len()
+    }
+}
+
 impl Components {
     /// The state, for a snapshot. Drain the events first: those not drained are not in it.
     pub fn export(&self) -> ComponentsState {
@@ -185,7 +192,7 @@ impl Components {
             .map(|(place, _)| place)
             .collect();
         for incident in abandoned {
-            new.close(incident, false);
+            new.close(incident, Ending::Silence);
         }
         // Nothing to do unless the settings are others: then what now touches becomes one.
         let mut keys: Vec<TemplateKey> = new.runs.templates().map(|template| template.key).collect();
@@ -429,9 +436,9 @@ impl Components {
             .map(|incident| incident.runs.clone())
             .unwrap_or_default();
         for run in runs {
-            self.drop_run(run, false);
+            self.drop_run(run, Ending::Silence);
         }
-        self.close(place, false);
+        self.close(place, Ending::Silence);
     }
 }
 

@@ -243,6 +243,11 @@ pub(super) fn place_of(state: &Option<PlaceState>) -> Place {
 }
 
 impl EvidenceState {
+    /// How many incidents are open in it.
+    pub fn open_incidents(&self) -> usize {
+        self.names.len()
+    }
+
     /// Keeps no text of a log; keys and embeddings stay.
     pub fn drop_texts(&mut self) {
         for entry in &mut self.log {

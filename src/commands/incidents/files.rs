@@ -1,18 +1,18 @@
-//! `harbinger incidents FILE…`: the incidents in logs that Harbinger has marked.
+//! `harbinger incidents digest FILE…`: the incidents in logs that Harbinger has marked.
 //!
 //! What enters: OTLP JSON lines as the `file` exporter (ours or the Collector's) writes them. What leaves: the incidents
 //! with their gist, on standard output. Absent on purpose: a running agent; this reads files only.
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 
-use super::{
+use super::super::{
     digest::{self, Member},
     input::message,
 };
@@ -20,6 +20,7 @@ use crate::edge::files::{self, Row};
 
 /// What the command takes.
 #[derive(Debug, clap::Args)]
+#[group(id = "files")]
 pub struct Args {
     /// Marked logs as OTLP JSON lines (also .gz); `-` reads standard input
     #[arg(required = true, value_name = "FILE")]
@@ -43,8 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut rows = Vec::new();
     let mut unreadable = 0u64;
     for input in &args.inputs {
-        let source = files::open(input, &files::Settings::default())
-            .with_context(|| format!("cannot read {}", input.display()))?;
+        let source = files::open(input, &files::Settings::default()).with_context(|| unreadable_input(input))?;
         for row in source {
             match row {
                 Ok(row) => rows.push(row),
@@ -93,6 +93,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         writeln!(out, "{unreadable} lines could not be read")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A word that is no file may have been meant as a subcommand.
+fn unreadable_input(input: &Path) -> String {
+    let word = input.display();
+    if input.exists() || input.extension().is_some() || input.components().count() > 1 {
+        format!("cannot read {word}")
+    } else {
+        format!(
+            "cannot read {word}: there is no such file, and no such subcommand (those are list, show, watch, export, digest)"
+        )
+    }
 }
 
 fn member(row: &Row, is_anomaly: bool) -> Member<'_> {
