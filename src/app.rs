@@ -32,10 +32,8 @@ use crate::{
     },
     engine::{
         self,
-        correlate::Incident,
         embed::Embedder,
         score::{Committee, Phase},
-        tenant::Tenant,
         tenants::Tenants,
     },
     pipeline::{Mode, Parts, Pipeline, recovery},
@@ -252,7 +250,7 @@ fn recover(
     settings: &engine::Settings,
     directory: Option<&StateDirectory>,
     model_version: Option<&str>,
-) -> Result<(Tenants, Vec<(Tenant, Incident)>, u64)> {
+) -> Result<(Tenants, recovery::Past, u64)> {
     let Some(directory) = directory else {
         return Ok((settings.tenants(), Vec::new(), 1));
     };

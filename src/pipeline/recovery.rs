@@ -13,13 +13,16 @@ use crate::engine::{
     tenants::Tenants,
 };
 
+/// Incidents and whose they were.
+pub type Past = Vec<(Tenant, Incident)>;
+
 /// What could be recovered.
 #[derive(Debug)]
 pub struct Recovered {
     /// The state to go on from.
     pub state: Tenants,
     /// Incidents that are over, in the order they ended.
-    pub past: Vec<(Tenant, Incident)>,
+    pub past: Past,
     /// The model the state's embeddings were made with, where there was a snapshot.
     pub from_snapshot: bool,
     /// Incident events that were replayed from the journals.
