@@ -107,6 +107,8 @@ fn past_of(state: &Tenants, snapshot: &Snapshot) -> impl Iterator<Item = (Tenant
 /// The announced incident that this event will end, as it will have been.
 fn ended_by(event: &Event, state: &Tenants, tenant: &Tenant) -> Option<Incident> {
     let (raw, status) = match event {
+        Event::Closed(closed) if closed.dismissed => (closed.id, Status::Closed { by: Ending::Dismissed }),
+        Event::Closed(closed) if closed.outlived => (closed.id, Status::Closed { by: Ending::Life }),
         Event::Closed(closed) if closed.evicted => (closed.id, Status::Closed { by: Ending::Bound }),
         Event::Closed(closed) => (closed.id, Status::Closed { by: Ending::Silence }),
         Event::Merged(merged) => {
