@@ -18,8 +18,9 @@ use super::{
     tenant::Tenant,
 };
 
-/// The format this version writes, and the only one it reads. 1 knew no tenants.
-pub const FORMAT: u32 = 2;
+/// The format this version writes, and the only one it reads. 1 knew no tenants, 2 one rule of
+/// correlation only.
+pub const FORMAT: u32 = 3;
 const MAGIC: &[u8; 8] = b"HRBGRSNP";
 const HEADER_BYTES: usize = 28;
 const FRAME_HEADER_BYTES: usize = 12;
@@ -193,7 +194,7 @@ pub enum SnapshotError {
     Corrupt(String),
     /// Written by an older version of the program, in a format that is not read any more.
     #[error(
-        "the snapshot has format {found}, this version reads {FORMAT} (tenants apart): it is set aside and what was learned is learned anew"
+        "the snapshot has format {found}, this version reads {FORMAT} (incidents by evidence): it is set aside and what was learned is learned anew"
     )]
     OlderVersion {
         /// The format found.

@@ -526,7 +526,10 @@ fn what_is_over_is_known_after_a_restart_also_after_a_crash() {
     });
     let mut journal = Vec::new();
     JournalEntry::new(&tenant, vec![opened(30, 1), opened(31, 2), merge], "words").frame(&mut journal);
-    let recovered = recovery::recover(&with, Some(&bytes), &[(1, journal)], Some("words"));
+    // The notebook's rule: by evidence the two, a second apart, would be one from the start.
+    let mut apart = with;
+    apart.correlate.mode = engine::correlate::Mode::Components;
+    let recovered = recovery::recover(&apart, Some(&bytes), &[(1, journal)], Some("words"));
     let past = told(&recovered.past);
     assert_eq!(past.len(), 3);
     assert_eq!((past[2].id, past[2].status), (id(31), Status::Merged { into: id(30) }));

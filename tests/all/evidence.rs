@@ -21,6 +21,9 @@ fn embedding(number: usize) -> Embedding {
     Embedding::new(values).unwrap()
 }
 
+/// A record by its time, service and template.
+type Which = (u64, usize, usize);
+
 #[derive(Clone, Debug)]
 struct Record {
     time: u64,
@@ -71,11 +74,11 @@ fn changes(correlator: &mut Correlator) -> Vec<Change> {
 fn partition(
     correlator: &Correlator,
     records: &[Record],
-) -> BTreeMap<(u64, usize, usize), BTreeSet<(u64, usize, usize)>> {
+) -> BTreeMap<Which, BTreeSet<Which>> {
     let Correlator::Evidence(evidence) = correlator else {
         panic!("evidence is the default")
     };
-    let mut groups: BTreeMap<IncidentId, BTreeSet<(u64, usize, usize)>> = BTreeMap::new();
+    let mut groups: BTreeMap<IncidentId, BTreeSet<Which>> = BTreeMap::new();
     for record in records {
         let template = TemplateKey(record.template as u64 * 7919 + 1);
         let id = evidence.incident_at(template, &format!("service-{}", record.service), record.time);
