@@ -32,10 +32,8 @@ use crate::{
     },
     engine::{
         self,
-        correlate::Incident,
         embed::Embedder,
         score::{Committee, Phase},
-        tenant::Tenant,
         tenants::Tenants,
     },
     pipeline::{Mode, Parts, Pipeline, recovery},
@@ -113,6 +111,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         };
         serving.spawn(receiver.serve(intake, shutdown));
     }
+    tasks.spawn(pass_time(Arc::clone(&pipeline)));
     if settings.harbinger.state.enabled {
         tasks.spawn(save_now_and_then(
             Arc::clone(&pipeline),
@@ -178,6 +177,16 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
     match pipeline.reread_feedback() {
         Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
         Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
+    }
+}
+
+/// Tells the engine that time passes, also while nothing comes.
+async fn pass_time(pipeline: Arc<Pipeline>) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(10));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        pipeline.pass_time();
     }
 }
 
@@ -252,7 +261,7 @@ fn recover(
     settings: &engine::Settings,
     directory: Option<&StateDirectory>,
     model_version: Option<&str>,
-) -> Result<(Tenants, Vec<(Tenant, Incident)>, u64)> {
+) -> Result<(Tenants, recovery::Past, u64)> {
     let Some(directory) = directory else {
         return Ok((settings.tenants(), Vec::new(), 1));
     };

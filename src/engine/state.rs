@@ -23,6 +23,9 @@ use super::{
     verdict::Verdicts,
 };
 
+/// A stream whose records are no older when they arrive is live: its time passes while it is silent, nanoseconds.
+const LIVE_NANO: u64 = 3600 * 1_000_000_000;
+
 /// Everything the engine remembers of a tenant.
 #[derive(Debug)]
 pub struct State {
@@ -30,6 +33,8 @@ pub struct State {
     correlator: Correlator,
     /// Records observed so much later than they happened open no incident; 0: all may.
     max_delay_nano: u64,
+    /// When the last batch arrived, and the latest time in it.
+    heard: Option<(u64, u64)>,
     /// What is kept instead of every text, where none may be.
     instead_of_text: Option<Arc<str>>,
 }
@@ -40,6 +45,7 @@ impl State {
         Self {
             scorer: Scorer::new(scoring),
             max_delay_nano: nanos(correlation.max_delay),
+            heard: None,
             correlator: Correlator::new(correlation),
             instead_of_text: None,
         }
@@ -58,6 +64,7 @@ impl State {
         Ok(Self {
             scorer: Scorer::restore(scoring, scorer)?,
             max_delay_nano: nanos(correlation.max_delay),
+            heard: None,
             correlator: Correlator::restore(correlation, correlator),
             instead_of_text: None,
         })
@@ -84,6 +91,8 @@ impl State {
         mut each: impl FnMut(usize, &Judgement),
     ) -> Verdicts {
         self.observe(batch, embeddings);
+        let latest = batch.records.iter().map(|record| record.time_unix_nano).max();
+        self.heard = latest.map(|latest| (batch.arrival_unix_nano, latest)).or(self.heard);
         let is_ready = matches!(self.scorer.phase(), Phase::Ready { .. });
         let mut verdicts = Verdicts::default();
         if !is_ready {
@@ -91,7 +100,7 @@ impl State {
         }
         let missing = (0..).zip(embeddings).filter(|(_, embedding)| embedding.is_none());
         verdicts.degraded = missing.map(|(index, _)| index).collect();
-        let mut nodes: Vec<(u64, u32, Node<'_>)> = Vec::with_capacity(batch.records.len());
+        let mut nodes: Vec<(Node<'_>, u32)> = Vec::with_capacity(batch.records.len());
         let services: Vec<ServiceId> = batch
             .services
             .iter()
@@ -121,8 +130,6 @@ impl State {
             let place = index as u32;
             verdicts.anomalies.extend(anomaly.map(|anomaly| (place, anomaly)));
             nodes.push((
-                time_unix_nano,
-                place,
                 Node {
                     time_unix_nano,
                     service: &service.name,
@@ -134,16 +141,28 @@ impl State {
                     ids: batch.ids_of(record),
                     delayed: self.max_delay_nano > 0 && record.delay_nano > self.max_delay_nano,
                 },
+                place,
             ));
         }
         // In order of time: what a sender has put together in another order need not be undone by the correlator.
-        nodes.sort_by_key(|(time_unix_nano, place, _)| (*time_unix_nano, *place));
-        for (_, place, node) in &nodes {
-            let incident = self.correlator.observe(node);
-            verdicts.incidents.extend(incident.map(|incident| (*place, incident)));
-        }
+        nodes.sort_by_key(|(node, place)| (node.time_unix_nano, *place));
+        let (nodes, places): (Vec<Node<'_>>, Vec<u32>) = nodes.into_iter().unzip();
+        let incidents = places.into_iter().zip(self.correlator.observe_all(&nodes));
+        verdicts.incidents = incidents
+            .filter_map(|(place, incident)| Some((place, incident?)))
+            .collect();
         verdicts.incidents.sort_unstable_by_key(|(place, _)| *place);
         verdicts
+    }
+
+    /// Time passes also where nothing is said: incidents that have been silent long enough are closed. The stream's time is
+    /// taken to go on as it did when it was last heard, unless what came then was old.
+    pub fn pass(&mut self, now_unix_nano: u64) {
+        let Some((arrival, latest)) = self.heard else { return };
+        if arrival.saturating_sub(latest) <= LIVE_NANO {
+            let passed = now_unix_nano.saturating_sub(arrival);
+            self.correlator.advance(latest.saturating_add(passed));
+        }
     }
 
     /// Takes note of a batch's templates.

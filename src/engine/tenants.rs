@@ -348,6 +348,13 @@ impl Tenants {
         (self.states.len(), self.states.values().filter(is_ready).count())
     }
 
+    /// Time passes also where nothing is said, see [`State::pass`].
+    pub fn pass(&mut self, now_unix_nano: u64) {
+        for state in self.states.values_mut() {
+            state.pass(now_unix_nano);
+        }
+    }
+
     /// What happened to incidents since the last call, in order for each tenant; to be written to the journal before the
     /// records leave.
     pub fn drain_events(&mut self) -> Vec<(Tenant, Vec<Event>)> {

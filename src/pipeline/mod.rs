@@ -227,6 +227,22 @@ impl Pipeline {
         self.embeddings.healthy()
     }
 
+    /// Incidents that have been silent long enough are over, also while nothing comes.
+    pub fn pass_time(&self) {
+        let passed = guarded("passing time", || {
+            let mut state = lock(&self.state);
+            state.pass(now_unix_nano());
+            let events = state.drain_events();
+            self.memory.journal(&events);
+            self.incidents.tell(state.drain_changes());
+            let (_, open_incidents) = state.tally();
+            self.metrics.open_incidents.set(open_incidents as u64);
+        });
+        if passed.is_none() {
+            tracing::error!("incidents that are silent stay open until the next record");
+        }
+    }
+
     /// Writes a snapshot now. Blocks on the disk.
     pub fn save(&self) {
         self.memory.save(&self.state);

@@ -13,13 +13,16 @@ use crate::engine::{
     tenants::Tenants,
 };
 
+/// Incidents and whose they were.
+pub type Past = Vec<(Tenant, Incident)>;
+
 /// What could be recovered.
 #[derive(Debug)]
 pub struct Recovered {
     /// The state to go on from.
     pub state: Tenants,
     /// Incidents that are over, in the order they ended.
-    pub past: Vec<(Tenant, Incident)>,
+    pub past: Past,
     /// The model the state's embeddings were made with, where there was a snapshot.
     pub from_snapshot: bool,
     /// Incident events that were replayed from the journals.
@@ -104,6 +107,8 @@ fn past_of(state: &Tenants, snapshot: &Snapshot) -> impl Iterator<Item = (Tenant
 /// The announced incident that this event will end, as it will have been.
 fn ended_by(event: &Event, state: &Tenants, tenant: &Tenant) -> Option<Incident> {
     let (raw, status) = match event {
+        Event::Closed(closed) if closed.dismissed => (closed.id, Status::Closed { by: Ending::Dismissed }),
+        Event::Closed(closed) if closed.outlived => (closed.id, Status::Closed { by: Ending::Life }),
         Event::Closed(closed) if closed.evicted => (closed.id, Status::Closed { by: Ending::Bound }),
         Event::Closed(closed) => (closed.id, Status::Closed { by: Ending::Silence }),
         Event::Merged(merged) => {

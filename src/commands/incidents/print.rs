@@ -206,7 +206,9 @@ mod tests {
             ..Default::default()
         };
         let mut out = Vec::new();
-        Table { line: 40 }.print(&mut out, &[incident.clone()]).unwrap();
+        Table { line: 40 }
+            .print(&mut out, std::slice::from_ref(&incident))
+            .unwrap();
         let text = String::from_utf8(out).unwrap();
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(rows.len(), 2, "{text}");

@@ -111,7 +111,7 @@ async fn standing(client: &mut Client, seen: &Seen) -> Result<Vec<proto::Inciden
     };
     let which = proto::ListIncidentsRequest {
         state: state.into(),
-        since: seen.time.clone(),
+        since: seen.time,
         tenant: seen.request.tenant.clone(),
         ..proto::ListIncidentsRequest::default()
     };

@@ -129,6 +129,12 @@ pub struct Closed {
     /// True when a bound, not silence, ended it.
     #[prost(bool, tag = "7")]
     pub evicted: bool,
+    /// True when somebody said that it is none.
+    #[prost(bool, tag = "8")]
+    pub dismissed: bool,
+    /// True when its longest life ended it.
+    #[prost(bool, tag = "9")]
+    pub outlived: bool,
 }
 
 /// Something that happened to an incident.

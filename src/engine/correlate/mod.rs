@@ -162,6 +162,14 @@ impl Correlator {
         either!(self, it => it.observe(node))
     }
 
+    /// Takes the records of a batch, in order of time. For each its incident at this moment.
+    pub fn observe_all(&mut self, nodes: &[Node<'_>]) -> Vec<Option<IncidentId>> {
+        match self {
+            Self::Evidence(it) => it.observe_all(nodes),
+            Self::Components(it) => nodes.iter().map(|node| it.observe(node)).collect(),
+        }
+    }
+
     /// A template's embedding becomes known after records of it were observed without. Nothing if it was known.
     pub fn learn(&mut self, key: TemplateKey, embedding: &Embedding) {
         either!(self, it => it.learn(key, embedding));

@@ -220,6 +220,8 @@ impl Components {
             last_time_unix_nano: incident.past.last,
             worst_severity_number: incident.past.worst_severity,
             evicted: by == Ending::Bound,
+            dismissed: by == Ending::Dismissed,
+            outlived: false,
         }));
     }
 }

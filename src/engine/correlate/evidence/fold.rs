@@ -59,8 +59,18 @@ pub(super) struct Step {
 }
 
 impl Fold {
+    /// Takes episodes that begin at once. Their order is that of how little is known of them: what an incident never said
+    /// tells more than a line that is in every stack trace.
+    pub fn take_at_once(&mut self, episodes: &[(Place, Episode)], limits: &Limits) -> Vec<(Place, Step)> {
+        let known = |place: &Place| self.companions.incidents.get(&place.kind).copied().unwrap_or_default();
+        let mut order: Vec<(u32, &(Place, Episode))> = episodes.iter().map(|it| (known(&it.0), it)).collect();
+        order.sort_by_key(|(known, (place, _))| (*known, *place));
+        let take = |(_, (place, episode)): &(u32, &(Place, Episode))| (*place, self.take(*place, episode, limits));
+        order.iter().map(take).collect()
+    }
+
     /// Takes the next episode.
-    pub fn take(&mut self, place: Place, episode: &Episode, limits: &Limits) -> Step {
+    fn take(&mut self, place: Place, episode: &Episode, limits: &Limits) -> Step {
         let now = place.first;
         self.rhythm.begin(now, episode.last);
         let mut step = Step {

@@ -90,6 +90,8 @@ pub struct Evidence {
     parents: BTreeMap<Place, IncidentId>,
     context: Context,
     seen: Seen,
+    /// Episodes were united since the last fold.
+    altered: bool,
     /// Scratch: the fresh ids of a record, sorted.
     fresh: Vec<u64>,
     events: Vec<Event>,
@@ -122,6 +124,7 @@ impl Evidence {
             parents: BTreeMap::new(),
             context: Context::default(),
             seen: Seen::default(),
+            altered: false,
             fresh: Vec::new(),
             events: Vec::new(),
             changes: Vec::new(),
@@ -136,48 +139,88 @@ impl Evidence {
         self.id_seed = seed;
     }
 
-    /// Takes the next record. Its incident at this moment; `None` when it is part of none.
+    /// Takes the next record alone, see [`Evidence::observe_all`].
     pub fn observe(&mut self, node: &Node<'_>) -> Option<IncidentId> {
-        self.counters.records += 1;
-        let arrival = self.clock.observe(node.time_unix_nano);
-        let service = service_hash(node.service);
-        let late = self.hear(service, node.time_unix_nano, arrival);
+        self.observe_all(std::slice::from_ref(node))
+            .into_iter()
+            .next()
+            .flatten()
+    }
+
+    /// Takes the records of a batch, in order of time. For each its incident at this moment; `None` when it is part of none.
+    pub fn observe_all(&mut self, nodes: &[Node<'_>]) -> Vec<Option<IncidentId>> {
+        let mut begun: Vec<Place> = Vec::new();
+        let mut late = vec![false; nodes.len()];
+        for (node, late) in nodes.iter().zip(&mut late) {
+            *late = self.enter(node, &mut begun);
+        }
+        self.fold_begun(&begun);
+        let mut ids = Vec::with_capacity(nodes.len());
+        for (node, late) in nodes.iter().zip(late) {
+            ids.push(if late || node.delayed {
+                None
+            } else {
+                self.incident_of(node)
+            });
+        }
+        if self.log.len() > self.settings.max_live_templates.saturating_mul(2) {
+            self.make_room();
+        }
         if self.clock.watermark() >= self.settled.saturating_add(SPAN_NANO) {
             self.settle();
         }
-        let mut fresh = std::mem::take(&mut self.fresh);
-        fresh.clear();
-        fresh.extend(node.ids.iter().filter(|id| self.seen.note(**id, node.time_unix_nano)));
-        fresh.sort_unstable();
-        fresh.dedup();
-        fresh.truncate(MAX_IDS);
-        let incident = if node.delayed {
-            None
-        } else {
-            self.place(node, service, late, &fresh)
-        };
-        self.fresh = fresh;
-        incident
+        ids
     }
 
-    /// The incident of a record with these fresh ids.
-    fn place(&mut self, node: &Node<'_>, service: u64, late: bool, ids: &[u64]) -> Option<IncidentId> {
-        if !node.anomalous {
-            return self.attach(node, service, ids);
-        }
-        let kind = (node.template.0, service);
-        let place = match self.entry_of(kind, node.time_unix_nano) {
-            Some(place) => self.extend(place, node),
-            None if late => {
-                self.counters.late += 1;
-                self.counters.late_unplaced += 1;
-                return None;
+    /// A record enters the log, if it is anomalous; a new episode is not folded yet. Whether it is too late for that.
+    fn enter(&mut self, node: &Node<'_>, begun: &mut Vec<Place>) -> bool {
+        self.counters.records += 1;
+        let time = node.time_unix_nano;
+        let arrival = self.clock.observe(time);
+        let service = service_hash(node.service);
+        let late = self.hear(service, time, arrival);
+        let mut ids = std::mem::take(&mut self.fresh);
+        self.fresh_ids(node, &mut ids);
+        let mut unplaced = false;
+        if node.anomalous && !node.delayed {
+            let kind = (node.template.0, service);
+            match self.entry_of(kind, time) {
+                Some(place) => self.extend(place, node),
+                None if late => {
+                    self.counters.late += 1;
+                    self.counters.late_unplaced += 1;
+                    unplaced = true;
+                }
+                None => begun.push(self.begin(kind, node, &ids)),
             }
-            None => self.begin(kind, node, ids),
-        };
+        }
+        self.fresh = ids;
+        unplaced
+    }
+
+    /// The incident of a record that has entered.
+    fn incident_of(&mut self, node: &Node<'_>) -> Option<IncidentId> {
+        let service = service_hash(node.service);
+        if !node.anomalous {
+            let mut ids = std::mem::take(&mut self.fresh);
+            self.fresh_ids(node, &mut ids);
+            let id = self.attach(node, service, &ids);
+            self.fresh = ids;
+            return id;
+        }
+        let place = self.entry_of((node.template.0, service), node.time_unix_nano)?;
         let group = self.log.get(&place)?.group;
         self.grown(group, node.time_unix_nano, node.severity_number);
         self.names.of(group)
+    }
+
+    /// The fresh ids of a record, sorted.
+    fn fresh_ids(&mut self, node: &Node<'_>, ids: &mut Vec<u64>) {
+        ids.clear();
+        ids.extend(node.ids.iter().filter(|id| self.seen.note(**id, node.time_unix_nano)));
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(MAX_IDS);
     }
 
     /// Notes how far a service is. Whether the record is too late to be an entry of the log.
@@ -227,27 +270,18 @@ impl Evidence {
     }
 
     /// A record of an episode that is in the log: nothing is to be weighed.
-    fn extend(&mut self, place: Place, node: &Node<'_>) -> Place {
+    fn extend(&mut self, place: Place, node: &Node<'_>) {
         let time = node.time_unix_nano;
-        let Some(entry) = self.log.get_mut(&place) else {
-            return place;
-        };
-        let in_order = time >= entry.episode.last;
+        let Some(entry) = self.log.get_mut(&place) else { return };
         entry.episode.extend(time, node.severity_number);
-        let (group, first_id, last) = (
-            entry.group,
-            entry.episode.ids.first().copied().unwrap_or_default(),
-            entry.episode.last,
-        );
+        let first_id = entry.episode.ids.first().copied().unwrap_or_default();
+        let (group, last) = (entry.group, entry.episode.last);
         if !self.replaying && last.saturating_sub(entry.told) >= SPAN_NANO / 4 {
             entry.told = last;
             self.tell_reach(place);
         }
         self.live.touch(group, place, first_id, last);
-        if in_order && self.reaches_next(place, last) {
-            self.unite_from(place);
-        }
-        place
+        self.unite(place);
     }
 
     /// A record that begins an episode, or makes one begin earlier.
@@ -269,30 +303,14 @@ impl Evidence {
             group: place,
             told: time,
         };
-        let is_latest = self.log.last_key_value().is_none_or(|(last, _)| *last < place);
         self.log.insert(place, entry);
         let newest = self.latest.entry(kind).or_insert(place);
         *newest = place.max(*newest);
-        if self.reaches_next(place, time) {
-            self.unite_from(place);
-        } else if is_latest {
-            self.fold_entry(place);
-            self.join_told(place);
-        } else {
-            self.fold_again();
-            self.join_told(place);
-        }
-        if self.log.len() > self.settings.max_live_templates.saturating_mul(2) {
-            self.make_room();
-        }
+        self.unite(place);
         place
     }
 
-    /// Whether the next episode of the kind begins where this one now reaches.
-    fn reaches_next(&self, place: Place, last: u64) -> bool {
-        self.next_of(place, last).is_some()
-    }
-
+    /// The episode of the kind that begins where this one now reaches.
     fn next_of(&self, place: Place, last: u64) -> Option<Place> {
         if self.latest.get(&place.kind).is_some_and(|latest| *latest <= place) {
             return None;
@@ -312,8 +330,8 @@ impl Evidence {
         (next.first <= until && same_span(next.first, place.first)).then_some(next)
     }
 
-    /// Two episodes of a kind turned out to be one; the log is another now.
-    fn unite_from(&mut self, place: Place) {
+    /// Two episodes of a kind may turn out to be one; the log is another then.
+    fn unite(&mut self, place: Place) {
         while let Some(last) = self.log.get(&place).map(|entry| entry.episode.last)
             && let Some(next) = self.next_of(place, last)
             && let Some(absorbed) = self.log.remove(&next)
@@ -325,17 +343,37 @@ impl Evidence {
             if self.latest.get(&place.kind) == Some(&next) {
                 self.latest.insert(place.kind, place);
             }
+            self.altered = true;
         }
-        self.fold_again();
-        self.join_told(place);
     }
 
-    /// Folds the youngest entry of the log.
-    fn fold_entry(&mut self, place: Place) {
-        let Some(entry) = self.log.get(&place) else { return };
-        let step = self.live.take(place, &entry.episode, &self.limits);
-        self.counters.runs += 1;
-        self.take_step(place, &step);
+    /// Folds the episodes that have begun: on top, if they are the youngest, else the log again.
+    fn fold_begun(&mut self, begun: &[Place]) {
+        let Some(earliest) = begun.iter().min().copied() else {
+            if std::mem::take(&mut self.altered) {
+                self.fold_again();
+            }
+            return;
+        };
+        let before = self.log.range(..earliest).next_back().map(|(place, _)| place.first);
+        let after = self.log.range(earliest..).count();
+        let altered = std::mem::take(&mut self.altered);
+        if altered || after > begun.len() || before == Some(earliest.first) {
+            self.fold_again();
+        } else {
+            let young: Vec<(Place, Episode)> = (self.log.range(earliest..))
+                .map(|(place, entry)| (*place, entry.episode.clone()))
+                .collect();
+            for at_once in young.chunk_by(|(one, _), (other, _)| one.first == other.first) {
+                for (place, step) in self.live.take_at_once(at_once, &self.limits) {
+                    self.take_step(place, &step);
+                }
+            }
+        }
+        self.counters.runs += begun.len() as u64;
+        for place in begun {
+            self.join_told(*place);
+        }
     }
 
     /// What a step of the live fold means for the log and the names.
@@ -362,10 +400,14 @@ impl Evidence {
         self.live = self.base.clone();
         let mut merged: Vec<(Place, Place)> = Vec::new();
         let mut groups: Vec<(Place, Place)> = Vec::with_capacity(self.log.len());
-        for (place, entry) in &self.log {
-            let step = self.live.take(*place, &entry.episode, &self.limits);
-            merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
-            groups.push((*place, step.group));
+        let all: Vec<(Place, Episode)> = (self.log.iter())
+            .map(|(place, entry)| (*place, entry.episode.clone()))
+            .collect();
+        for at_once in all.chunk_by(|(one, _), (other, _)| one.first == other.first) {
+            for (place, step) in self.live.take_at_once(at_once, &self.limits) {
+                merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
+                groups.push((place, step.group));
+            }
         }
         let survivor = |mut group: Place| {
             while let Some((_, into)) = merged.iter().find(|(younger, _)| *younger == group) {

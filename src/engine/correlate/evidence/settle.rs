@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::super::id::IncidentId;
 use super::super::incident::{Ending, Incident};
-use super::episode::Place;
+use super::episode::{Episode, Place};
 use super::group::silence;
 use super::{Entry, Evidence, MAX_LAG_NANO, SPAN_NANO, span_start};
 
@@ -43,8 +43,15 @@ impl Evidence {
             kind: (0, 0),
         });
         let old: BTreeMap<Place, Entry> = std::mem::replace(&mut self.log, young);
-        for (place, entry) in old {
-            let step = self.base.take(place, &entry.episode, &self.limits);
+        let episodes: Vec<(Place, Episode)> = (old.iter())
+            .map(|(place, entry)| (*place, entry.episode.clone()))
+            .collect();
+        let mut steps = Vec::with_capacity(episodes.len());
+        for at_once in episodes.chunk_by(|(one, _), (other, _)| one.first == other.first) {
+            steps.extend(self.base.take_at_once(at_once, &self.limits));
+        }
+        for (place, step) in steps {
+            let Some(entry) = old.get(&place) else { continue };
             for younger in &step.merged {
                 self.merge_names(*younger, step.group);
             }

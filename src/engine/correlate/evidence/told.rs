@@ -194,6 +194,8 @@ impl Evidence {
             last_time_unix_nano: past.tally.last,
             worst_severity_number: past.tally.worst_severity,
             evicted: by == Ending::Bound,
+            dismissed: by == Ending::Dismissed,
+            outlived: by == Ending::Life,
         }));
         let told = self.announced.remove(&id);
         let incident = Incident {
