@@ -12,6 +12,8 @@ lines that are not ours to publish, so they stay out of the project. The same da
 - fifty-new-X: from 60 % of X on, fifty new benign templates within ten minutes (a tenth of what is left, if that is
   shorter), each said again until the end, with a new service.version. Labelled as new-service-X.
 - dirty-warm-up-openstack: true lines of late faults said in the first fifth as well; what counts is unchanged.
+- trainticket-60: the faults of trainticket-faults 60 s apart, one into the other, after healthy lines. No labels.
+- outage-zookeeper: from 40 % of a healthy set on one error sentence every 3 s, for 30 minutes: one outage.
 - fault-hadoop: hadoop-2k itself, labelled by us: from line 848 on the machine has lost its network.
 """
 
@@ -21,6 +23,8 @@ from pathlib import Path
 from wording import CHRONIC, DECOYS, RELEASE
 
 ROOT = Path(__file__).resolve().parents[2]
+# Some services of trainticket say a whole document in one line.
+csv.field_size_limit(10**9)
 COLUMNS = ["timestamp", "service", "severity", "message", "label", "fault"]
 # Lines of a set that are taken: HDFS repeats itself; Hadoop is healthy until its network is lost.
 HEALTHY_LINES = {"hdfs-20k-unlabelled": 10_000, "hadoop-2k": 840}
@@ -151,6 +155,28 @@ class Maker:
         self.write("dirty-warm-up-openstack", "dirty-warm-up", rows + said_before, ["request_id"],
                    warmup_fraction=(learned + 0.5) / (len(rows) + len(said_before)))
 
+    def trainticket_60(self):
+        rows = [row | {"label": ""} for row in self.read("trainticket-faults")]
+        of_faults = {}
+        for row in rows:
+            if row["fault"]:
+                of_faults.setdefault(row["fault"], []).append(row)
+        # Enough healthy lines for the warm-up, which is a fifth of all.
+        healthy = [row for row in rows if not row["fault"]][: sum(map(len, of_faults.values())) // 4 + 200]
+        begin, retimed = healthy[-1]["time"] + 60, list(healthy)
+        for number, lines in enumerate(of_faults.values()):
+            first = lines[0]["time"]
+            retimed += [row | {"time": begin + 60 * number + row["time"] - first} for row in lines]
+        self.write("trainticket-60", "trainticket-60", retimed, ["trace_id"])
+
+    def outage(self, base):
+        dice, rows = random.Random(f"outage {base}"), self.healthy(base)
+        begin = rows[len(rows) * 4 // 10]["time"]
+        service, _, _, template = CHRONIC[base]
+        down = {"service": service, "severity": "ERROR", "label": "1", "fault": "outage"}
+        errors = [down | {"time": begin + second, "message": fill(template, dice)} for second in range(0, 30 * 60, 3)]
+        self.write(f"outage-{name_of(base)}", "outage", rows + errors)
+
     def fault_hadoop(self):
         rows = self.read("hadoop-2k")
         for row in rows:
@@ -172,6 +198,8 @@ def make(data, out):
         maker.new_service(base)
         maker.fifty_new(base)
     maker.dirty_warm_up()
+    maker.trainticket_60()
+    maker.outage("zookeeper-2k")
     maker.fault_hadoop()
     (out / "sets.json").write_text(json.dumps(maker.sets, indent=1) + "\n")
     return maker.sets

@@ -105,6 +105,22 @@ def near(other, bound):
                  lambda both: f"AP {number(both[0])} against {number(both[1])}")
 
 
+def ari(bound):
+    return at_least("ARI", lambda it: it["faults"]["adjusted_rand_index"], bound)
+
+
+def a_fault(bound, key="incidents_a_fault", name="incidents a fault"):
+    return Check(lambda it, _: it["faults"][key], lambda value: value is not None and value <= bound, f"{name} ≤ {bound:.4g}",
+                 lambda value: f"{name} {'–' if value is None else f'{value:.2f}'}")
+
+
+def one_outage():
+    """All of it in one incident; what outlives the longest life goes on in children, which count as one with it."""
+    return [a_fault(1, "incidents_a_fault_with_children_as_one", "incidents, children as one,"),
+            Check(lambda it, _: it["faults"]["ungrouped_share"], lambda value: value <= 0.01, "in no incident ≤ 1 %",
+                  lambda value: f"in no incident {percent(value)}")]
+
+
 def rows(data, made, folder):
     """Every row: its name, the file, options, checks. Without checks it is told for information."""
     def real(name):
@@ -139,6 +155,14 @@ def rows(data, made, folder):
     yield Row("openstack-overlap60, severity hidden", real("openstack-faults-overlap60"), HIDDEN, [])
     yield Row("openstack-overlap60", real("openstack-faults-overlap60"), (), [])
     yield Row("trainticket", real("trainticket-faults"), (), [])
+    [closer], [outage] = made["trainticket-60"], made["outage"]
+    overlap = real("openstack-faults-overlap60")
+    yield Row("incidents: openstack", openstack, (), [ari(0.97), a_fault(1.1)])
+    yield Row("incidents: openstack, severity hidden", openstack, HIDDEN, [ari(0.88)])
+    yield Row("incidents: openstack-overlap60", overlap, (), [ari(0.88), a_fault(1.15)])
+    yield Row("incidents: trainticket", real("trainticket-faults"), (), [ari(0.90), a_fault(1.2)])
+    yield Row("incidents: trainticket, faults 60 s apart", folder / closer["file"], (), [ari(0.55)])
+    yield Row("incidents: one outage of 30 minutes", folder / outage["file"], (), one_outage())
     [hadoop] = made["fault"]
     yield Row("hadoop, network lost at 42 %", folder / hadoop["file"], (), [])
 
@@ -168,13 +192,14 @@ def told(it):
                  f"recall {number(it['by_line']['recall'])}"]
     if faults := it["faults"]:
         text += [f"{faults['found']} of {len(faults['each'])} faults", f"outside {percent(faults['flagged_outside_windows'])}",
-                 f"ARI {number(faults['adjusted_rand_index'])}", f"incidents a fault {number(faults['incidents_a_fault'])}"]
+                 f"ARI {number(faults['adjusted_rand_index'])}", f"NMI {number(faults['normalised_mutual_information'])}",
+                 f"pairwise F1 {number(faults['pairwise_f1'])}", f"incidents a fault {number(faults['incidents_a_fault'])}"]
     return text
 
 
 class Table:
     def __init__(self, given, rows):
-        self.given, self.known = given, {}
+        self.given, self.known, self.documents = given, {}, {}
         self.rows = {row.name: row for row in rows}
 
     def figures_of(self, name):
@@ -184,11 +209,16 @@ class Table:
 
     def evaluate(self, row):
         common = ("--config", self.given.config) if self.given.config else ()
-        document = evaluate(self.given.harbinger, row.file, (*row.options, *common))
+        # Rows may ask different things of one run.
+        run = (row.file, row.options)
+        is_new = run not in self.documents
+        if is_new:
+            self.documents[run] = evaluate(self.given.harbinger, row.file, (*row.options, *common))
+        document = self.documents[run]
         path = self.given.out / "json" / (re.sub(r"\W+", "-", row.name).strip("-") + ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-        if self.given.twice:
+        if self.given.twice and is_new:
             again = evaluate(self.given.harbinger, row.file, (*row.options, *common))
             if without_speed(again) != without_speed(document):
                 sys.exit(f"two runs of {row.name} gave different figures")

@@ -2,8 +2,9 @@
 //!
 //! What enters: CSV, JSON lines, plain text or OTLP JSON lines, several files at once, or standard input. What leaves:
 //! `annotated.csv` (every row in input order, all its columns, plus `is_anomaly`, `anomaly_score`, `incident_id`),
-//! `incidents.csv`, and the largest incidents on standard output. Promises: no row is dropped silently; the same file
-//! gives the same output. Absent on purpose: bounded memory (a file's rows are held until it is judged).
+//! `incidents.csv` (and as JSON where that is asked for), and the largest incidents on standard output. Promises: no row
+//! is dropped silently; the same file gives the same output. Absent on purpose: bounded memory (a file's rows are held
+//! until it is judged).
 
 use std::{
     fs::File,
@@ -20,6 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     bad_rows::BadRows,
     digest::{self, Digest, Member},
+    incident_list::{self, Listed},
     input::{InputArgs, message},
     notebook,
     offline::Offline,
@@ -27,7 +29,7 @@ use super::{
 use crate::{
     app,
     edge::files::{self, Row},
-    engine::{embed::Embedder, front::UNKNOWN_SERVICE},
+    engine::{embed::Embedder, front::UNKNOWN_SERVICE, text::TemplateKey},
 };
 
 /// What the command takes.
@@ -42,6 +44,9 @@ pub struct Args {
     /// How to judge
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
+    /// Also write the incidents as JSON: one array, with templates and their counts
+    #[arg(long, value_name = "FILE")]
+    incidents_json: Option<PathBuf>,
     /// Incidents with fewer records are not listed
     #[arg(long, default_value_t = 1, value_name = "RECORDS")]
     min_size: usize,
@@ -77,6 +82,8 @@ pub struct Judged {
     pub score: Option<f64>,
     /// Its incident's id, empty where it is in none.
     pub incident_id: String,
+    /// Its template; the notebook has none.
+    pub template: Option<TemplateKey>,
 }
 
 /// Reads, judges, writes.
@@ -92,15 +99,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (settings, embedder) = app::offline(args.config.as_deref())?;
     let embedder: Arc<dyn Embedder> = Arc::new(embedder);
     let progress = progress_bar(input.rows.len() as u64);
-    let judged = match args.profile {
-        Profile::Notebook => notebook::judge(&input.rows, &*embedder, &|rows| progress.inc(rows))?,
+    let (judged, engine) = match args.profile {
+        Profile::Notebook => {
+            let judged = notebook::judge(&input.rows, &*embedder, &|rows| progress.inc(rows))?;
+            (judged, None)
+        }
         Profile::Default => {
             let mut engine = Offline::new(&settings, Arc::clone(&embedder))?;
             let judged = judge(&mut engine, &input.rows, &|rows| progress.inc(rows))?;
             if let Some(directory) = &args.save_snapshot {
                 app::save_snapshot(directory, engine.state(), embedder.model_version())?;
             }
-            judged
+            (judged, Some(engine))
         }
     };
     progress.finish_and_clear();
@@ -111,7 +121,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let incidents = args.out.join("incidents.csv");
     write_annotated(&annotated, &input, &judged).with_context(|| format!("cannot write {}", annotated.display()))?;
     let digests = gather(&input.rows, &judged, args.profile);
-    write_incidents(&incidents, &digests).with_context(|| format!("cannot write {}", incidents.display()))?;
+    let listed: Vec<Listed<'_>> = digests
+        .iter()
+        .map(|digest| Listed::new(digest, engine.as_ref()))
+        .collect();
+    write_incidents(&incidents, &listed, engine.is_some())
+        .with_context(|| format!("cannot write {}", incidents.display()))?;
+    if let Some(path) = &args.incidents_json {
+        write_incidents_json(path, &listed)
+            .with_context(|| format!("--incidents-json: cannot write {}", path.display()))?;
+    }
 
     let anomalous = judged.iter().filter(|judged| judged.is_anomaly).count();
     let mut out = io::stdout().lock();
@@ -125,6 +144,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     )?;
     digest::print(&mut out, &digests, args.top)?;
     writeln!(out, "{}\n{}", annotated.display(), incidents.display())?;
+    if let Some(path) = &args.incidents_json {
+        writeln!(out, "{}", path.display())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,6 +215,7 @@ fn judge(engine: &mut Offline, rows: &[Row], progress: &dyn Fn(u64)) -> Result<V
         if let Some(slot) = judged.get_mut(*index) {
             slot.is_anomaly = outcome.is_anomaly;
             slot.score = outcome.score;
+            slot.template = Some(outcome.template).filter(|template| template.0 != 0);
             slot.incident_id = outcome.incident.map(|id| id.to_string()).unwrap_or_default();
         }
     }
@@ -226,6 +249,7 @@ fn gather<'a>(rows: &'a [Row], judged: &[Judged], profile: Profile) -> Vec<Diges
                 message: message(row),
                 // In the notebook's graph every record is a node, and the earliest leads.
                 is_anomaly: judged.is_anomaly && profile == Profile::Default,
+                template: judged.template,
             };
             (judged.incident_id.clone(), member)
         });
@@ -256,38 +280,12 @@ fn write_annotated(path: &Path, input: &Input, judged: &[Judged]) -> Result<()> 
     Ok(())
 }
 
-fn write_incidents(path: &Path, digests: &[Digest<'_>]) -> Result<()> {
-    let mut csv = csv::Writer::from_writer(BufWriter::new(File::create(path)?));
-    csv.write_record([
-        "incident_id",
-        "leading_edge",
-        "timestamp",
-        "related_logs",
-        "records",
-        "anomalous_records",
-        "services",
-        "first_time",
-        "last_time",
-    ])?;
-    for digest in digests {
-        let edge = digest.leading_edge();
-        let time = |time: Option<u64>| time.map(digest::rfc3339).unwrap_or_default();
-        let messages: Vec<&str> = digest.members.iter().map(|member| member.message).collect();
-        let span = digest.span_unix_nano();
-        csv.write_record([
-            digest.incident_id.as_str(),
-            edge.map_or("", |edge| edge.message),
-            &time(edge.and_then(|edge| edge.time_unix_nano)),
-            &serde_json::to_string(&messages)?,
-            &digest.members.len().to_string(),
-            &digest.anomalous().to_string(),
-            &serde_json::to_string(&digest.services())?,
-            &time(span.map(|(first, _)| first)),
-            &time(span.map(|(_, last)| last)),
-        ])?;
-    }
-    csv.flush()?;
-    Ok(())
+fn write_incidents(path: &Path, listed: &[Listed<'_>], is_complete: bool) -> Result<()> {
+    incident_list::write_csv(BufWriter::new(File::create(path)?), listed, is_complete)
+}
+
+fn write_incidents_json(path: &Path, listed: &[Listed<'_>]) -> Result<()> {
+    incident_list::write_json(BufWriter::new(File::create(path)?), listed)
 }
 
 /// How far a file is, on standard error when someone is watching.

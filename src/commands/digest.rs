@@ -11,6 +11,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use crate::engine::text::TemplateKey;
+
 /// One record that belongs to an incident.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
@@ -24,6 +26,8 @@ pub struct Member<'a> {
     pub message: &'a str,
     /// Whether it was judged anomalous, or merely belongs.
     pub is_anomaly: bool,
+    /// Its template, where that is known.
+    pub template: Option<TemplateKey>,
 }
 
 /// What there is to say of one incident.
@@ -65,6 +69,14 @@ impl<'a> Digest<'a> {
         let mut times = self.members.iter().filter_map(|member| member.time_unix_nano);
         let first = times.next()?;
         Some((first, times.next_back().unwrap_or(first)))
+    }
+
+    /// Its gravest record: the first of the highest severity among the anomalous ones, or among all where there is none.
+    pub fn worst(&self) -> Option<&Member<'a>> {
+        let is_mixed = self.anomalous() > 0;
+        let graded = self.members.iter().filter(|member| member.is_anomaly || !is_mixed);
+        // Of equals the last is taken, which is the first from behind.
+        graded.rev().max_by_key(|member| member.severity_number)
     }
 
     /// Its worst severity number.
@@ -229,6 +241,7 @@ mod tests {
             severity_number: 9,
             message,
             is_anomaly,
+            template: None,
         }
     }
 
@@ -242,6 +255,22 @@ mod tests {
         let digests = gather(records.into_iter().map(|member| ("a".to_owned(), member)));
         assert_eq!(digests[0].leading_edge().map(|edge| edge.message), Some("edge"));
         assert_eq!(digests[0].span_unix_nano(), Some((1, 5)));
+    }
+
+    #[test]
+    fn the_gravest_is_the_first_of_the_highest_severity_among_the_anomalous() {
+        let graded = |time, message, is_anomaly, severity_number| Member {
+            severity_number,
+            ..member(time, message, is_anomaly)
+        };
+        let records = [
+            graded(1, "context", false, 21),
+            graded(2, "mild", true, 13),
+            graded(3, "first", true, 17),
+            graded(4, "again", true, 17),
+        ];
+        let digests = gather(records.into_iter().map(|member| ("a".to_owned(), member)));
+        assert_eq!(digests[0].worst().map(|worst| worst.message), Some("first"));
     }
 
     #[test]

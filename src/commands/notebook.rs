@@ -63,6 +63,7 @@ pub fn judge(rows: &[Row], embedder: &dyn Embedder, progress: &dyn Fn(u64)) -> R
             is_anomaly,
             score: Some(error),
             incident_id: component.to_string(),
+            template: None,
         })
         .collect())
 }

@@ -10,6 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 
+use super::lineage::Lineage;
 use crate::{
     edge::files::{self, Row},
     engine::{
@@ -46,6 +47,12 @@ pub struct Outcome {
     pub episode: Option<u64>,
     /// The incident it belongs to, under the id that goes by at the end of the run.
     pub incident: Option<IncidentId>,
+    /// The same under the id that an agent would have forwarded it with.
+    pub forwarded: Option<IncidentId>,
+    /// Where those two differ, whether the engine no longer knows that they are one.
+    pub is_lost: bool,
+    /// The first incident of its line: itself, or the one whose child's child … it is.
+    pub root: Option<IncidentId>,
     /// Its template.
     pub template: TemplateKey,
 }
@@ -58,6 +65,9 @@ impl Default for Outcome {
             evidence: [0.0; DETECTORS],
             episode: None,
             incident: None,
+            forwarded: None,
+            is_lost: false,
+            root: None,
             template: TemplateKey(0),
         }
     }
@@ -70,6 +80,8 @@ pub struct Offline {
     committee: Committee,
     embedder: Arc<dyn Embedder>,
     embeddings: HashMap<TemplateKey, Embedding>,
+    texts: HashMap<TemplateKey, Arc<str>>,
+    lineage: Lineage,
 }
 
 struct Held {
@@ -94,12 +106,24 @@ impl Offline {
             committee,
             embedder,
             embeddings: HashMap::new(),
+            texts: HashMap::new(),
+            lineage: Lineage::default(),
         })
     }
 
     /// The state after the run.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What became of the incidents.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// The text of a template that some row had.
+    pub fn text(&self, template: TemplateKey) -> Option<&str> {
+        self.texts.get(&template).map(|text| &**text)
     }
 
     /// Judges the rows, which must be in time order; `progress` is told how many are done.
@@ -140,16 +164,12 @@ impl Offline {
     pub fn stream(&mut self, rows: &[Row], progress: &dyn Fn(u64)) -> Result<Vec<Outcome>> {
         let mut outcomes = vec![Outcome::default(); rows.len()];
         let (mut rest, mut slots) = (rows, outcomes.as_mut_slice());
-        let mut events = Vec::new();
         while !rest.is_empty() {
             let (request, later) = rest.split_at(self.request_len(rest));
             let (told, later_slots) = slots.split_at_mut(request.len());
             let held = self.read(0, &request.iter().collect::<Vec<_>>())?;
             self.judge(&held, told);
             self.fit_if_due();
-            // There is no journal here, and what waits for one would grow.
-            self.state.drain_events(&mut events);
-            events.clear();
             progress(request.len() as u64);
             (rest, slots) = (later, later_slots);
         }
@@ -171,6 +191,7 @@ impl Offline {
         self.front = Front::new(settings.text.clone(), settings.annotate.clone());
         self.state = settings.state();
         self.state.appoint(self.committee.clone());
+        self.lineage = Lineage::default();
     }
 
     /// How many of the rows make the next request: at least one, and not over the end of the warm-up.
@@ -194,7 +215,11 @@ impl Offline {
 
     fn resolve(&self, outcomes: &mut [Outcome]) {
         for outcome in outcomes {
-            outcome.incident = outcome.incident.map(|incident| self.state.resolve(incident));
+            let Some(forwarded) = outcome.forwarded else { continue };
+            let last = self.lineage.last(forwarded);
+            outcome.incident = Some(last);
+            outcome.is_lost = self.state.resolve(forwarded) != last;
+            outcome.root = Some(self.lineage.root(last));
         }
     }
 
@@ -235,8 +260,10 @@ impl Offline {
             .iter_mut()
             .zip(verdicts.incident_by_record(batch.records.len()))
         {
-            outcome.incident = incident;
+            outcome.forwarded = incident;
         }
+        // After each request: what waits to be told would grow.
+        self.lineage.follow(&mut self.state);
     }
 
     /// Takes a chunk the way of a request: into OTLP bytes, and through the front of the engine.
@@ -273,6 +300,11 @@ impl Offline {
             .iter()
             .filter(|template| !self.embeddings.contains_key(&template.key))
             .collect();
+        self.texts.extend(
+            missing
+                .iter()
+                .map(|template| (template.key, Arc::clone(&template.text))),
+        );
         for some in missing.chunks(EMBED_TEXTS) {
             let texts: Vec<&str> = some.iter().map(|template| &*template.text).collect();
             let embedded = self.embedder.embed(&texts).context("the model failed")?;

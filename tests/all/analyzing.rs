@@ -12,6 +12,7 @@ use harbinger::{
     edge::files,
     engine::embed::{Embedder, Embedding},
 };
+use serde_json::Value;
 
 use crate::model::{assets, embedder};
 
@@ -67,20 +68,85 @@ fn the_notebooks_example_gives_its_code_s_two_incidents_and_its_table_s_one() {
         &folder.path().join("two"),
     );
     assert_eq!(incidents.len(), 1);
-    assert_eq!(incidents[0]["records"], "2");
+    assert!(incidents[0]["related_logs"].contains("Login unsuccessful."));
+}
+
+/// The first line of incidents.csv.
+fn header(out: &Path) -> String {
+    let text = fs::read_to_string(out.join("incidents.csv")).unwrap();
+    text.lines().next().unwrap().to_owned()
 }
 
 #[test]
-fn the_columns_of_incidents_csv_begin_with_the_notebooks_four() {
+fn by_the_notebooks_rule_incidents_csv_has_the_notebooks_four_columns() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("example.csv");
     fs::write(&input, EXAMPLE).unwrap();
-    analyze(&[input.to_str().unwrap(), "--profile", "notebook"], folder.path());
-    let header = fs::read_to_string(folder.path().join("incidents.csv")).unwrap();
-    assert!(
-        header.starts_with("incident_id,leading_edge,timestamp,related_logs,"),
-        "{header}"
+    let json = folder.path().join("incidents.json");
+    let notebook = ["--profile", "notebook", "--incidents-json", json.to_str().unwrap()];
+    analyze(&[&[input.to_str().unwrap()][..], &notebook].concat(), folder.path());
+    assert_eq!(header(folder.path()), "incident_id,leading_edge,timestamp,related_logs");
+    let listed: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(listed[0].as_object().unwrap().len(), 4);
+    assert_eq!(listed[0]["related_logs"][1], "Login unsuccessful.");
+}
+
+/// A thousand usual lines, a second each, then a fault of two sentences.
+fn outage() -> String {
+    let mut text = "timestamp,service,severity,message\n".to_owned();
+    for n in 0..1000 {
+        let usual = ["request served from cache", "wrote a checkpoint", "user signed in"][n % 3];
+        text += &format!("{},shop,INFO,{usual} {n}\n", 1_700_000_000 + n);
+    }
+    for n in 0..20 {
+        let (service, severity, what) = [
+            ("disk", "ERROR", "disk failure: cannot write block"),
+            ("db", "FATAL", "database aborted: checksum mismatch on page"),
+        ][n % 2];
+        text += &format!("{},{service},{severity},{what} {n}\n", 1_700_001_000 + n);
+    }
+    text
+}
+
+#[test]
+fn incidents_are_listed_with_all_that_their_rows_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, json) = (folder.path().join("outage.csv"), folder.path().join("incidents.json"));
+    fs::write(&input, outage()).unwrap();
+    let arguments = [input.to_str().unwrap(), "--incidents-json", json.to_str().unwrap()];
+    let (annotated, incidents) = analyze(&arguments, folder.path());
+    assert_eq!(
+        header(folder.path()),
+        "incident_id,leading_edge,timestamp,related_logs,service,services,records,anomalous_records,first_time,last_time,\
+         worst_severity,worst_message,aliases,parent_incident_id,announced,templates"
     );
+    assert!(!incidents.is_empty(), "nothing was found");
+    let listed: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), incidents.len());
+    for (row, listed) in incidents.iter().zip(listed.as_array().unwrap()) {
+        let id = &row["incident_id"];
+        let members: Vec<_> = annotated.iter().filter(|line| line["incident_id"] == *id).collect();
+        let anomalous = members.iter().filter(|line| line["is_anomaly"] == "true").count();
+        assert_eq!(row["records"], members.len().to_string());
+        assert_eq!(row["anomalous_records"], anomalous.to_string());
+        assert_eq!(listed["incident_id"], **id);
+        assert_eq!(listed["records"], members.len());
+        let templates = listed["templates"].as_array().unwrap();
+        assert_eq!(row["templates"], templates.len().to_string());
+        let counted: u64 = templates
+            .iter()
+            .filter_map(|template| template["records"].as_u64())
+            .sum();
+        assert_eq!(counted, members.len() as u64);
+        assert!(templates.iter().all(|template| template["text"] != ""));
+    }
+    let lasting = &incidents[0];
+    assert_eq!(
+        (lasting["announced"].as_str(), lasting["aliases"].as_str()),
+        ("true", "[]")
+    );
+    let gravest = incidents.iter().find(|row| row["worst_severity"] == "FATAL").unwrap();
+    assert!(gravest["worst_message"].starts_with("database aborted"));
 }
 
 #[test]

@@ -88,6 +88,9 @@ fn a_fault_is_counted_as_its_labels_say_and_two_runs_are_equal() {
     assert_eq!(figures["by_line"]["roc_auc"], 1.0);
     assert_eq!(figures["faults"]["each"][0]["name"], "disk");
     assert_eq!(figures["faults"]["each"][0]["lines"], 20);
+    assert_eq!(figures["faults"]["true_lines"], 20);
+    assert_eq!(figures["faults"]["leading_edge_error_worst_s"], 0.0);
+    assert_eq!(figures["faults"]["id_churn_without_aliases"], 0.0);
     assert_eq!(document, evaluate(&[input.to_str().unwrap()]));
 }
 
@@ -105,6 +108,21 @@ fn labels_are_not_seen_by_the_engine() {
     };
     assert_eq!(said("1"), said("0"));
     assert_eq!(said("1"), said(""));
+}
+
+#[test]
+fn without_labels_errors_are_what_incidents_are_held_against_also_where_their_severity_is_hidden() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = logs(1180, "").replace(",INFO,user signed in 1179,0,", ",INFO,user signed in 1179,,disk");
+    let text = text.replace(",0,\n", ",,\n");
+    let input = written(folder.path(), "shop.csv", &text);
+    for options in [&[][..], &["--hide", "severity"]] {
+        let document = evaluate(&[&[input.to_str().unwrap()], options].concat());
+        let figures = &document["files"][0];
+        assert_eq!(figures["labelled"], false);
+        assert_eq!(figures["faults"]["true_lines"], 20);
+        assert!(figures["faults"]["adjusted_rand_index"].is_f64(), "{figures}");
+    }
 }
 
 #[test]

@@ -2,15 +2,16 @@
 //!
 //! What enters: a file's truth and, for each of its rows, what the engine said. What leaves: [`Figures`], which the report
 //! prints. Promises: only rows after the warm-up count, also for windows and times of faults; without labels every line
-//! counts as healthy. Absent on purpose: how a figure is computed, see [`super::metrics`].
+//! counts as healthy, and errors in the time of a fault as what its incidents are to hold. Absent on purpose: how a figure is computed, see [`super::metrics`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use super::{
+    grouping::Grouping,
     labels::{Labelled, Truth},
-    metrics::{Decisions, Ranking, adjusted_rand_index},
+    metrics::{Decisions, Ranking},
 };
 use crate::{
     commands::offline::Outcome,
@@ -102,10 +103,9 @@ pub struct Faults {
     pub found: usize,
     /// Lines outside all windows that were flagged, over lines outside; a window is from a fault's first line to its last.
     pub flagged_outside_windows: f64,
-    /// Agreement of incidents with faults over labelled lines; a line in no incident is a group of its own.
-    pub adjusted_rand_index: Option<f64>,
-    /// Mean number of incidents of the faults that are in any.
-    pub incidents_a_fault: Option<f64>,
+    /// How well incidents match them.
+    #[serde(flatten)]
+    pub grouping: Grouping,
     /// Each, in order of time.
     pub each: Vec<Fault>,
 }
@@ -121,7 +121,7 @@ pub struct Fault {
     pub flagged: usize,
     /// Seconds from its first line to its first flagged one.
     pub first_flag_after_s: Option<f64>,
-    /// Incidents its lines are in.
+    /// Incidents its lines are in, also where not all of them are true.
     pub incidents: usize,
 }
 
@@ -292,6 +292,13 @@ impl<'a> Counted<'a> {
         truth.fault.filter(|_| truth.positive || !self.labelled.has_labels)
     }
 
+    /// The fault whose true line this is. Without labels the lines of a fault are all that were said in its time, and what
+    /// was said as an error is taken for its own.
+    fn true_fault_of(&self, truth: &Truth) -> Option<usize> {
+        self.fault_of(truth)
+            .filter(|_| self.labelled.has_labels || truth.is_error)
+    }
+
     /// From the first line of each fault to its last.
     fn windows(&self) -> BTreeMap<usize, (u64, u64)> {
         let mut windows = BTreeMap::new();
@@ -325,8 +332,7 @@ impl<'a> Counted<'a> {
     fn faults(&self, windows: &BTreeMap<usize, (u64, u64)>) -> Faults {
         let mut each: BTreeMap<usize, Fault> = BTreeMap::new();
         let mut incidents: BTreeMap<usize, BTreeSet<IncidentId>> = BTreeMap::new();
-        let mut groups: Vec<(usize, Group)> = Vec::new();
-        for (line, (time, truth, outcome)) in self.rows.iter().enumerate() {
+        for (time, truth, outcome) in &self.rows {
             let Some(number) = self.fault_of(truth) else { continue };
             let fault = each.entry(number).or_default();
             fault.lines += 1;
@@ -336,7 +342,6 @@ impl<'a> Counted<'a> {
                 fault.first_flag_after_s = Some((time - first) as f64 / 1e9);
             }
             incidents.entry(number).or_default().extend(outcome.incident);
-            groups.push((number, outcome.incident.map_or(Group::Alone(line), Group::Incident)));
         }
         for (number, fault) in &mut each {
             fault.name = self.labelled.faults.get(*number).cloned().unwrap_or_default();
@@ -344,27 +349,17 @@ impl<'a> Counted<'a> {
         }
         let outside = || self.rows.iter().filter(|row| !inside(row.0, windows));
         let each: Vec<Fault> = each.into_values().collect();
-        let in_any: Vec<usize> = each
+        let lines = self
+            .rows
             .iter()
-            .map(|fault| fault.incidents)
-            .filter(|count| *count > 0)
-            .collect();
+            .map(|(time, truth, outcome)| (*time, self.true_fault_of(truth), *outcome));
         Faults {
             found: each.iter().filter(|fault| fault.flagged > 0).count(),
             flagged_outside_windows: share(outside().filter(|row| row.2.is_anomaly).count(), outside().count()),
-            // Without labels the true lines among those of a window are not known.
-            adjusted_rand_index: self.labelled.has_labels.then(|| adjusted_rand_index(groups)).flatten(),
-            incidents_a_fault: (!in_any.is_empty()).then(|| share(in_any.iter().sum(), in_any.len())),
+            grouping: Grouping::of(&lines.collect::<Vec<_>>()),
             each,
         }
     }
-}
-
-/// What a true line was grouped with.
-#[derive(PartialEq, Eq, Hash)]
-enum Group {
-    Incident(IncidentId),
-    Alone(usize),
 }
 
 fn inside(time: u64, windows: &BTreeMap<usize, (u64, u64)>) -> bool {
@@ -411,6 +406,7 @@ mod tests {
             labelled.truths.push(Truth {
                 positive: *positive,
                 fault: *fault,
+                is_error: episode.is_some(),
             });
             outcomes.push(Outcome {
                 is_anomaly: episode.is_some(),
@@ -461,7 +457,7 @@ mod tests {
         );
         assert_eq!(faults.flagged_outside_windows, 1.0 / 3.0);
         // Both lines stand alone: as unlike one fault as can be.
-        assert_eq!(faults.adjusted_rand_index, Some(0.0));
+        assert_eq!(faults.grouping.adjusted_rand_index, Some(0.0));
     }
 
     #[test]
@@ -497,9 +493,11 @@ mod tests {
         assert_eq!(figures.by_line.roc_auc, None);
         let faults = figures.faults.unwrap();
         assert_eq!(
-            (faults.each[0].first_flag_after_s, faults.adjusted_rand_index),
-            (Some(2.0), None)
+            (faults.each[0].first_flag_after_s, faults.grouping.adjusted_rand_index),
+            (Some(2.0), Some(1.0))
         );
+        // Of three lines one is an error.
+        assert_eq!((faults.each[0].lines, faults.grouping.true_lines), (3, 1));
         assert_eq!(faults.flagged_outside_windows, 1.0);
     }
 }

@@ -9,7 +9,10 @@ use std::{collections::HashMap, io::Write, path::Path};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::LogRecord};
+use opentelemetry_proto::tonic::{
+    common::v1::any_value::Value,
+    logs::v1::{LogRecord, SeverityNumber},
+};
 
 use crate::{
     commands::{bad_rows::BadRows, input::InputArgs},
@@ -46,6 +49,8 @@ pub struct Truth {
     pub positive: bool,
     /// Index of its fault in [`Labelled::faults`].
     pub fault: Option<usize>,
+    /// Its severity is ERROR or above, also where the engine is not to see it.
+    pub is_error: bool,
 }
 
 /// A file, read.
@@ -92,13 +97,17 @@ pub fn read(path: &Path, args: &LabelArgs, reading: &InputArgs, stderr: &mut imp
         match row {
             Ok(mut row) => {
                 bad.note_problem(&row);
-                let (label, fault) = (label.take(&mut row), fault.take(&mut row));
+                let seen = Seen {
+                    label: label.take(&mut row),
+                    fault: fault.take(&mut row),
+                    is_error: row.record.severity_number >= SeverityNumber::Error as i32,
+                };
                 if args.hide.contains(&Hidden::Severity) {
                     row.record.severity_number = 0;
                     row.record.severity_text.clear();
                 }
                 row.cells = Vec::new();
-                rows.push((row, label, fault));
+                rows.push((row, seen));
             }
             Err(problem) => bad.note(&problem),
         }
@@ -110,8 +119,15 @@ pub fn read(path: &Path, args: &LabelArgs, reading: &InputArgs, stderr: &mut imp
     Ok(in_order(rows))
 }
 
+/// What a line of the file says of itself.
+struct Seen {
+    label: String,
+    fault: String,
+    is_error: bool,
+}
+
 /// Puts rows with their labels and faults into order of time.
-fn in_order(mut rows: Vec<(Row, String, String)>) -> Labelled {
+fn in_order(mut rows: Vec<(Row, Seen)>) -> Labelled {
     let first = rows.iter().find_map(|(row, ..)| row.time_unix_nano);
     let mut latest = first.unwrap_or(1);
     for (row, ..) in &mut rows {
@@ -122,11 +138,12 @@ fn in_order(mut rows: Vec<(Row, String, String)>) -> Labelled {
     rows.sort_by_key(|(row, ..)| row.record.time_unix_nano);
     let mut labelled = Labelled {
         has_times: first.is_some(),
-        has_labels: rows.iter().any(|(_, label, _)| !label.is_empty()),
+        has_labels: rows.iter().any(|(_, seen)| !seen.label.is_empty()),
         ..Labelled::default()
     };
     let mut index: HashMap<String, usize> = HashMap::new();
-    for (row, label, fault) in rows {
+    for (row, seen) in rows {
+        let Seen { label, fault, is_error } = seen;
         let fault = (!fault.is_empty()).then(|| {
             *index.entry(fault).or_insert_with_key(|fault| {
                 labelled.faults.push(fault.clone());
@@ -137,6 +154,7 @@ fn in_order(mut rows: Vec<(Row, String, String)>) -> Labelled {
         labelled.truths.push(Truth {
             positive: is_positive(&label),
             fault,
+            is_error,
         });
     }
     labelled
@@ -239,7 +257,8 @@ mod tests {
             labelled.truths[2],
             Truth {
                 positive: true,
-                fault: Some(0)
+                fault: Some(0),
+                is_error: true
             }
         );
         assert_eq!(labelled.truths[0], Truth::default());
@@ -255,6 +274,8 @@ mod tests {
         let labelled = read_text("a.csv", "time,level,message\n1,ERROR,boom\n", &hide).unwrap();
         let record = &labelled.rows[0].record;
         assert_eq!((record.severity_number, record.severity_text.as_str()), (0, ""));
+        // The truth does not change with what is hidden.
+        assert!(labelled.truths[0].is_error);
         assert!(!labelled.has_labels);
     }
 
@@ -266,7 +287,8 @@ mod tests {
             labelled.truths[0],
             Truth {
                 positive: true,
-                fault: Some(0)
+                fault: Some(0),
+                is_error: false
             }
         );
         let keys: Vec<&str> = labelled.rows[0]

@@ -1,11 +1,17 @@
 //! How good a ranking, a decision, a grouping is: numbers from numbers.
 //!
 //! What enters: scores, decisions and groups beside the truth. What leaves: ROC-AUC, average precision, recall at a bound
-//! of false positives, precision, recall, F1, adjusted Rand index. Promises: pure; equal scores count as one step, so the
-//! order of the input is without influence; `None` where a figure has no meaning (no positives, nothing flagged).
-//! Precision, recall, F1 and ROC-AUC are smartcore's. Absent on purpose: which lines count, see [`super::figures`].
+//! of false positives, precision, recall, F1; of groupings the adjusted Rand index, normalised mutual information, and
+//! precision, recall and F1 over pairs. Promises: pure; the same input gives the same figures to the bit; equal scores
+//! count as one step, so the order of the input is without influence; `None` where a figure has no meaning (no positives,
+//! nothing flagged). Precision, recall, F1 and ROC-AUC are smartcore's; its mutual information (as V-measure) is not
+//! taken, as it sums in the order of a hash map and is 0/0 for a single group. Absent on purpose: which lines count, see
+//! [`super::figures`].
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+};
 
 use smartcore::metrics;
 
@@ -140,33 +146,98 @@ impl Decisions {
     }
 }
 
-/// How far two groupings of the same things agree: 1 when they are the same, about 0 by chance (Hubert and Arabie 1985).
-pub fn adjusted_rand_index<A: Hash + Eq, B: Hash + Eq>(groups: impl IntoIterator<Item = (A, B)>) -> Option<f64> {
-    let mut cells: HashMap<(usize, usize), u64> = HashMap::new();
-    let (mut rows, mut columns) = (Numbered::default(), Numbered::default());
-    let mut count = 0u64;
-    for (one, other) in groups {
-        *cells.entry((rows.count(one), columns.count(other))).or_insert(0) += 1;
-        count += 1;
+/// Two groupings of the same things, counted against each other.
+#[derive(Clone, Debug, Default)]
+pub struct Contingency {
+    /// Things that are in a group of the one and a group of the other, in order of the groups' first sight.
+    cells: BTreeMap<(usize, usize), u64>,
+    /// Sizes of the one's groups.
+    rows: Vec<u64>,
+    /// Sizes of the other's groups.
+    columns: Vec<u64>,
+    things: u64,
+}
+
+impl Contingency {
+    /// Counts things by their group in the one, the truth, and in the other.
+    pub fn of<A: Hash + Eq, B: Hash + Eq>(groups: impl IntoIterator<Item = (A, B)>) -> Self {
+        let (mut rows, mut columns) = (Numbered::default(), Numbered::default());
+        let mut counted = Self::default();
+        for (one, other) in groups {
+            *counted
+                .cells
+                .entry((rows.count(one), columns.count(other)))
+                .or_insert(0) += 1;
+            counted.things += 1;
+        }
+        (counted.rows, counted.columns) = (rows.counts, columns.counts);
+        counted
     }
-    if count == 0 {
-        return None;
+
+    /// Pairs of things that are together in both, in the one, in the other, and all there are.
+    fn pairs(&self) -> (i128, i128, i128, i128) {
+        let pairs = |count: u64| i128::from(count) * (i128::from(count) - 1) / 2;
+        let sum = |counts: &mut dyn Iterator<Item = u64>| counts.map(pairs).sum::<i128>();
+        (
+            sum(&mut self.cells.values().copied()),
+            sum(&mut self.rows.iter().copied()),
+            sum(&mut self.columns.iter().copied()),
+            pairs(self.things),
+        )
     }
-    // Whole numbers until the last step: sums do not depend on the order of a hash map.
-    let pairs = |count: u64| i128::from(count) * (i128::from(count) - 1) / 2;
-    let together: i128 = cells.values().copied().map(pairs).sum();
-    let of_rows: i128 = rows.counts.iter().copied().map(pairs).sum();
-    let of_columns: i128 = columns.counts.iter().copied().map(pairs).sum();
-    let all = pairs(count);
-    // (together − of_rows·of_columns/all) / ((of_rows + of_columns)/2 − of_rows·of_columns/all), times 2·all.
-    let chance = of_rows.checked_mul(of_columns)?;
-    let above = 2 * (together.checked_mul(all)? - chance);
-    let most = (of_rows + of_columns).checked_mul(all)? - 2 * chance;
-    // Both groupings are trivial, and the same: all in one, or each alone.
-    if most == 0 {
-        return Some(1.0);
+
+    /// How far the two agree: 1 when they are the same, about 0 by chance (Hubert and Arabie 1985).
+    pub fn adjusted_rand_index(&self) -> Option<f64> {
+        if self.things == 0 {
+            return None;
+        }
+        let (together, of_rows, of_columns, all) = self.pairs();
+        // (together − of_rows·of_columns/all) / ((of_rows + of_columns)/2 − of_rows·of_columns/all), times 2·all.
+        let chance = of_rows.checked_mul(of_columns)?;
+        let above = 2 * (together.checked_mul(all)? - chance);
+        let most = (of_rows + of_columns).checked_mul(all)? - 2 * chance;
+        // Both groupings are trivial, and the same: all in one, or each alone.
+        if most == 0 {
+            return Some(1.0);
+        }
+        Some(above as f64 / most as f64)
     }
-    Some(above as f64 / most as f64)
+
+    /// What the two tell of each other over the arithmetic mean of their entropies (Strehl and Ghosh 2002; Vinh, Epps
+    /// and Bailey 2010): 1 when they are the same, 0 when they are independent. Not adjusted for chance.
+    pub fn normalised_mutual_information(&self) -> Option<f64> {
+        if self.things == 0 {
+            return None;
+        }
+        let all = self.things as f64;
+        let entropy = |counts: &[u64]| -> f64 {
+            let shares = counts.iter().map(|count| *count as f64 / all);
+            shares.map(|share| -share * share.ln()).sum()
+        };
+        let mean = f64::midpoint(entropy(&self.rows), entropy(&self.columns));
+        // All in one group in both: the same.
+        if mean <= 0.0 {
+            return Some(1.0);
+        }
+        let mutual = self.cells.iter().filter_map(|((row, column), count)| {
+            let expected = *self.rows.get(*row)? as f64 * *self.columns.get(*column)? as f64;
+            let count = *count as f64;
+            Some(count / all * (count * all / expected).ln())
+        });
+        Some((mutual.sum::<f64>() / mean).clamp(0.0, 1.0))
+    }
+
+    /// Pairs of things as decisions: together in the other is flagged, together in the one is positive.
+    pub fn pairwise(&self) -> Decisions {
+        let (together, positive, flagged, _) = self.pairs();
+        let of = |whole: i128| (whole > 0).then(|| together as f64 / whole as f64);
+        let f1 = (positive > 0).then(|| 2.0 * together as f64 / (positive + flagged) as f64);
+        Decisions {
+            precision: of(flagged),
+            recall: of(positive),
+            f1,
+        }
+    }
 }
 
 /// Numbers groups by first sight and counts their members.
@@ -203,6 +274,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn adjusted_rand_index<A: Hash + Eq, B: Hash + Eq>(groups: impl IntoIterator<Item = (A, B)>) -> Option<f64> {
+        Contingency::of(groups).adjusted_rand_index()
+    }
 
     fn ranking(scores: &[f64], positives: &[u8]) -> Ranking {
         Ranking::new(
@@ -284,6 +359,29 @@ mod tests {
         close(adjusted_rand_index([(0, 0), (0, 1), (1, 0), (1, 1)]), -0.5);
         close(adjusted_rand_index([(0, 0), (0, 0)]), 1.0);
         assert_eq!(adjusted_rand_index::<u8, u8>([]), None);
+    }
+
+    #[test]
+    fn mutual_information_by_hand() {
+        let of = |groups: &[(u8, u8)]| Contingency::of(groups.iter().copied()).normalised_mutual_information();
+        close(of(&[(0, 1), (0, 1), (1, 0), (1, 0)]), 1.0);
+        close(of(&[(0, 0), (0, 1), (1, 0), (1, 1)]), 0.0);
+        // Truth: ln 2. Groups: ½·ln 2 + 2·¼·ln 4 = 3/2·ln 2, which tell all of the truth: ln 2 / (5/4·ln 2).
+        close(of(&[(0, 0), (0, 0), (1, 1), (1, 2)]), 0.8);
+        close(of(&[(0, 0), (0, 0)]), 1.0);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn pairs_by_hand() {
+        // Together in truth: 3 + 1 pairs; in groups: 1 + 3; in both: 1 + 1.
+        let pairs = Contingency::of([(0, 0), (0, 0), (0, 1), (1, 1), (1, 1)]).pairwise();
+        close(pairs.precision, 0.5);
+        close(pairs.recall, 0.5);
+        close(pairs.f1, 0.5);
+        let alone = Contingency::of([(0, 0), (0, 1)]).pairwise();
+        assert_eq!((alone.precision, alone.recall, alone.f1), (None, Some(0.0), Some(0.0)));
+        assert_eq!(Contingency::of([(0, 0), (1, 1)]).pairwise(), Decisions::default());
     }
 
     /// As large as the largest set here, with few distinct scores: neither slow nor overflowing.

@@ -5,6 +5,7 @@
 //! never seen by the engine; the same file gives the same figures, but for speed and memory. Absent on purpose: tuning.
 
 mod figures;
+mod grouping;
 mod labels;
 mod metrics;
 mod report;

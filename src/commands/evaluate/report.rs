@@ -5,7 +5,10 @@
 
 use std::io::{self, Write};
 
-use super::figures::{Ablated, Faults, Figures, Quality};
+use super::{
+    figures::{Ablated, Faults, Figures, Quality},
+    grouping::Grouping,
+};
 
 /// Prints a page for one file, and a table for several, with their pages before it where `details` asks for them.
 ///
@@ -117,7 +120,7 @@ fn page(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
         )?;
     }
     if let Some(faults) = &figures.faults {
-        print_faults(out, faults)?;
+        print_faults(out, faults, figures.labelled)?;
     }
     if !figures.ablation.is_empty() {
         ablation(out, by_line, &figures.ablation)?;
@@ -130,16 +133,15 @@ fn page(out: &mut impl Write, figures: &Figures) -> io::Result<()> {
     )
 }
 
-fn print_faults(out: &mut impl Write, faults: &Faults) -> io::Result<()> {
+fn print_faults(out: &mut impl Write, faults: &Faults, has_labels: bool) -> io::Result<()> {
     writeln!(
         out,
-        "  {} of {} faults found; {} flagged outside their windows; ARI {}, incidents a fault {}",
+        "  {} of {} faults found; {} flagged outside their windows",
         faults.found,
         faults.each.len(),
         percent(faults.flagged_outside_windows),
-        ratio(faults.adjusted_rand_index),
-        ratio(faults.incidents_a_fault),
     )?;
+    print_grouping(out, &faults.grouping, has_labels)?;
     writeln!(
         out,
         "\n  {:<48} {:>8} {:>8} {:>14} {:>10}",
@@ -157,6 +159,46 @@ fn print_faults(out: &mut impl Write, faults: &Faults) -> io::Result<()> {
             fault.flagged,
             fault.incidents
         )?;
+    }
+    Ok(())
+}
+
+fn print_grouping(out: &mut impl Write, grouping: &Grouping, has_labels: bool) -> io::Result<()> {
+    writeln!(
+        out,
+        "\n  incidents against faults, over {} {}",
+        grouping.true_lines,
+        if has_labels {
+            "true lines"
+        } else {
+            "lines (without labels: ERROR lines in windows of faults)"
+        }
+    )?;
+    let seconds = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1} s"));
+    let share = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), percent);
+    let figures: [(&str, String); 13] = [
+        ("adjusted Rand index", ratio(grouping.adjusted_rand_index)),
+        (
+            "normalised mutual information",
+            ratio(grouping.normalised_mutual_information),
+        ),
+        ("pairwise precision", ratio(grouping.pairwise_precision)),
+        ("pairwise recall", ratio(grouping.pairwise_recall)),
+        ("pairwise F1", ratio(grouping.pairwise_f1)),
+        ("incidents a fault", ratio(grouping.incidents_a_fault)),
+        (
+            "  with children as one",
+            ratio(grouping.incidents_a_fault_with_children_as_one),
+        ),
+        ("largest incident's share", percent(grouping.largest_share)),
+        ("in no incident", percent(grouping.ungrouped_share)),
+        ("leading edge off by, mean", seconds(grouping.leading_edge_error_mean_s)),
+        ("  worst", seconds(grouping.leading_edge_error_worst_s)),
+        ("ids that changed", share(grouping.id_churn)),
+        ("  not even aliases", share(grouping.id_churn_without_aliases)),
+    ];
+    for (name, figure) in figures {
+        writeln!(out, "  {name:<30} {figure:>10}")?;
     }
     Ok(())
 }

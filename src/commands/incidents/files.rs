@@ -114,6 +114,7 @@ fn member(row: &Row, is_anomaly: bool) -> Member<'_> {
         severity_number: row.record.severity_number,
         message: message(row),
         is_anomaly,
+        template: None,
     }
 }
 
