@@ -75,12 +75,28 @@ def marked_records():
                         yield int(record["timeUnixNano"]) / 1e9, service, body, attributes(record)
 
 
+def names_of_incidents():
+    """For each id that is another's: whose. An alias stands for the incident it became part of, a child for its parent."""
+    names = {}
+    with open(OUT / "judged.jsonl", encoding="utf-8") as lines:
+        for line in lines:
+            for resource in json.loads(line)["resourceLogs"]:
+                for scope in resource["scopeLogs"]:
+                    if scope["scope"]["name"] != "harbinger.incidents":
+                        continue
+                    for event in map(attributes, scope["logRecords"]):
+                        other = event.get("harbinger.incident.merged_into") or event.get("harbinger.incident.parent_id")
+                        if other:
+                            names[event["incident_id"]] = other
+    return names
+
+
 def seconds(time):
     """A time of the truth, in seconds since 1970."""
     return int(time["unixNano"]) / 1e9
 
 
-def compare_with_truth(records, faults):
+def compare_with_truth(records, faults, names):
     """Prints which incidents tell of which fault; returns the faults of which none does. Only a marked record that shows one
     of the fault's own symptoms counts: an unrelated line that was marked meanwhile has found nothing."""
     missing = []
@@ -92,6 +108,8 @@ def compare_with_truth(records, faults):
         within = [r for r in records if start - 1 <= r[0] <= end + 5 and any(text in r[2] for text in shows)]
         marked = [r for r in within if r[3].get("is_anomaly") is True and "incident_id" in r[3]]
         ids = {r[3]["incident_id"] for r in marked}
+        while any(id in names for id in ids):
+            ids = {names.get(id, id) for id in ids}
         verdict = f"{len(ids)} incident{'s' * (len(ids) != 1)}, {len(marked)} of {len(within)} symptoms marked" if ids else "NOT SEEN"
         print(f"  {fault['name']:<30} {fault['start']['rfc3339'][11:19]}  {verdict}")
         if ids:
@@ -125,7 +143,7 @@ def main():
         if incidents.returncode != 0:
             sys.exit("listing the incidents failed; see above")
         records = list(marked_records())
-        missing = compare_with_truth(records, truth["faults"])
+        missing = compare_with_truth(records, truth["faults"], names_of_incidents())
         if len(records) != truth["records"]:
             missing.append(f"records: {truth['records']} went in, {len(records)} came out")
         show_record(records)

@@ -491,10 +491,10 @@ mod tests {
         };
         let pinned = [
             b"HRBGRSNP".as_slice(),
-            &[2, 0, 0, 0],
+            &[3, 0, 0, 0],
             &[5, 0, 0, 0, 0, 0, 0, 0],
             &checksum(
-                &[b"HRBGRSNP".as_slice(), &[2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                &[b"HRBGRSNP".as_slice(), &[3, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]].concat(),
                 &[10, 1, b'm', 16, 3],
             )
             .to_le_bytes(),
@@ -520,7 +520,7 @@ mod tests {
         );
 
         let mut newer = encode(&snapshot());
-        newer[8] = 3;
+        newer[8] = 4;
         assert!(
             matches!(decode(&newer, None), Err(SnapshotError::Corrupt(_))),
             "an altered version is damage"
@@ -529,7 +529,7 @@ mod tests {
         newer[20..28].copy_from_slice(&sum);
         assert_eq!(
             decode(&newer, None),
-            Err(SnapshotError::NewerVersion { found: 3, supported: 2 })
+            Err(SnapshotError::NewerVersion { found: 4, supported: 3 })
         );
         let mut older = encode(&snapshot());
         older[8] = 1;

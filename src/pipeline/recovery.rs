@@ -119,6 +119,7 @@ fn ended_by(event: &Event, state: &Tenants, tenant: &Tenant) -> Option<Incident>
     };
     let id = IncidentId::from_raw(raw);
     let mut incident = state.of(tenant)?.incident(id)?;
+    incident.announced |= matches!(status, Status::Closed { by: Ending::Dismissed });
     if incident.id != id || !incident.announced {
         return None;
     }

@@ -71,10 +71,7 @@ fn changes(correlator: &mut Correlator) -> Vec<Change> {
 }
 
 /// Where each record is by the end, as the first record of its incident: what a partition is, without names.
-fn partition(
-    correlator: &Correlator,
-    records: &[Record],
-) -> BTreeMap<Which, BTreeSet<Which>> {
+fn partition(correlator: &Correlator, records: &[Record]) -> BTreeMap<Which, BTreeSet<Which>> {
     let Correlator::Evidence(evidence) = correlator else {
         panic!("evidence is the default")
     };

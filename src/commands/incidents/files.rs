@@ -17,6 +17,7 @@ use super::super::{
     input::message,
 };
 use crate::edge::files::{self, Row};
+use crate::engine::tell;
 
 /// What the command takes.
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let source = files::open(input, &files::Settings::default()).with_context(|| unreadable_input(input))?;
         for row in source {
             match row {
+                // What an agent says of incidents is not a record that it should have marked.
+                Ok(row) if attribute(&row.record.attributes, tell::EVENT).is_some() => {}
                 Ok(row) => rows.push(row),
                 Err(_) => unreadable += 1,
             }

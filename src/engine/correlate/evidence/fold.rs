@@ -119,6 +119,11 @@ impl Fold {
         let now = place.first;
         let mut best: Option<(Place, Weight)> = None;
         let mut sharing: Vec<Place> = Vec::new();
+        let open = self.groups.values().filter(|group| joinable(group, now, limits));
+        let elsewhere = open
+            .map(|group| group.episodes_of(place.kind))
+            .max()
+            .unwrap_or_default();
         for (opener, group) in &self.groups {
             if group.ended || silence(group.last, now) >= limits.idle {
                 continue;
@@ -127,7 +132,7 @@ impl Fold {
                 sharing.push(*opener);
             }
             let bar = best.map_or(self.rhythm.rate.ln(), |(_, best)| best.score);
-            if let Some(weight) = group.weigh(place, episode, &self.companions, bar) {
+            if let Some(weight) = group.weigh(place, episode, &self.companions, elsewhere, bar) {
                 best = Some((*opener, weight));
             }
         }

@@ -97,7 +97,15 @@ impl Group {
     }
 
     /// The weight of an episode that begins at `place`; `None` where it cannot reach `bar`.
-    pub fn weigh(&self, place: Place, episode: &Episode, companions: &Companions, bar: f64) -> Option<Weight> {
+    /// `elsewhere` is how often another incident has said the same: what is chatty there does not wander.
+    pub fn weigh(
+        &self,
+        place: Place,
+        episode: &Episode,
+        companions: &Companions,
+        elsewhere: u32,
+        bar: f64,
+    ) -> Option<Weight> {
         let shares_id = episode.ids.iter().any(|id| self.ids.contains(id));
         let id = if shares_id { SHARED_ID } else { 0.0 };
         let said_before = self.core.iter().any(|said| said.kind == place.kind);
@@ -105,18 +113,14 @@ impl Group {
         let settled = if said_before {
             0.0
         } else {
-            SETTLED * (settled_s / SETTLED_S).ln_1p()
+            SETTLED * (settled_s / SETTLED_S).ln_1p() + repeated(elsewhere)
         };
         let mut best: Option<Weight> = None;
         for said in &self.core {
             let decayed = DECAY * (seconds(silence(said.last, place.first)) / DECAY_S).ln_1p();
             let same = said.kind == place.kind;
-            let repeated = if same {
-                0.0
-            } else {
-                (f64::from(said.episodes.saturating_sub(1)) / REPEATED).ln_1p()
-            };
-            let without_link = id - settled - decayed - repeated;
+            let chatty = if same { 0.0 } else { repeated(said.episodes) };
+            let without_link = id - settled - decayed - chatty;
             if without_link + LIKENESS + SERVICE + COMPANION <= best.map_or(bar, |best| best.score) {
                 continue;
             }
@@ -151,6 +155,12 @@ impl Group {
             }
         }
         best.filter(|best| best.score > bar)
+    }
+
+    /// How often the incident has said this.
+    pub fn episodes_of(&self, kind: Kind) -> u32 {
+        let said = self.core.iter().find(|said| said.kind == kind);
+        said.map_or(0, |said| said.episodes)
     }
 
     /// Takes an episode in. Whether the incident had not said that before.
@@ -233,6 +243,11 @@ impl Group {
 pub(super) fn silence(last: u64, now: u64) -> u64 {
     let silence = now.saturating_sub(last);
     if silence <= UTTERANCE_NANO { 0 } else { silence }
+}
+
+/// How much less is triggered by, or wanders, what was said in so many episodes.
+fn repeated(episodes: u32) -> f64 {
+    (f64::from(episodes.saturating_sub(1)) / REPEATED).ln_1p()
 }
 
 fn seconds(nanos: u64) -> f64 {

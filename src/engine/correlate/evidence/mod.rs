@@ -165,7 +165,7 @@ impl Evidence {
         if self.log.len() > self.settings.max_live_templates.saturating_mul(2) {
             self.make_room();
         }
-        if self.clock.watermark() >= self.settled.saturating_add(SPAN_NANO) {
+        if span_start(self.clock.watermark()) > self.settled {
             self.settle();
         }
         ids

@@ -21,8 +21,9 @@ impl Evidence {
         let lags = self.services.values().map(|(_, lag)| *lag);
         let lag = lags.filter(|lag| *lag <= MAX_LAG_NANO).max().unwrap_or_default();
         let watermark = self.clock.watermark().saturating_sub(lag);
+        // By the minute, so that it does not depend on how records were batched.
         self.settle_to(span_start(watermark));
-        self.close_silent(watermark);
+        self.close_silent(self.settled);
     }
 
     /// There are too many episodes: the oldest are settled before their time.

@@ -197,12 +197,14 @@ impl Evidence {
             dismissed: by == Ending::Dismissed,
             outlived: by == Ending::Life,
         }));
-        let told = self.announced.remove(&id);
+        // Whoever dismissed it knows of it, however small it was.
+        let announced = self.announced.remove(&id).is_some() || by == Ending::Dismissed;
         let incident = Incident {
             status: Status::Closed { by },
+            announced,
             ..incident?
         };
-        if told.is_some() && !self.replaying {
+        if announced && !self.replaying {
             self.changes.push(Change {
                 happened: Happened::Closed,
                 time_unix_nano: self.clock.now.unwrap_or_default(),
