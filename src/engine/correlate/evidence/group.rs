@@ -24,7 +24,9 @@ const MAX_IDS: usize = 256;
 const DECAY: f64 = 2.0;
 const DECAY_S: f64 = 4.0;
 /// How much less a kind triggers others once it is repeated: −ln of its repetitions in such steps.
-const REPEATED: f64 = 2.0;
+const TRIGGERS: f64 = 20.0;
+/// How much less a kind that another incident repeats wanders into this one: as above.
+const WANDERS: f64 = 2.0;
 /// How much the time since the incident last said something new counts, in such spans.
 const SETTLED: f64 = 3.0;
 const SETTLED_S: f64 = 45.0;
@@ -113,13 +115,13 @@ impl Group {
         let settled = if said_before {
             0.0
         } else {
-            SETTLED * (settled_s / SETTLED_S).ln_1p() + repeated(elsewhere)
+            SETTLED * (settled_s / SETTLED_S).ln_1p() + repeated(elsewhere, WANDERS)
         };
         let mut best: Option<Weight> = None;
         for said in &self.core {
             let decayed = DECAY * (seconds(silence(said.last, place.first)) / DECAY_S).ln_1p();
             let same = said.kind == place.kind;
-            let chatty = if same { 0.0 } else { repeated(said.episodes) };
+            let chatty = if same { 0.0 } else { repeated(said.episodes, TRIGGERS) };
             let without_link = id - settled - decayed - chatty;
             if without_link + LIKENESS + SERVICE + COMPANION <= best.map_or(bar, |best| best.score) {
                 continue;
@@ -245,9 +247,9 @@ pub(super) fn silence(last: u64, now: u64) -> u64 {
     if silence <= UTTERANCE_NANO { 0 } else { silence }
 }
 
-/// How much less is triggered by, or wanders, what was said in so many episodes.
-fn repeated(episodes: u32) -> f64 {
-    (f64::from(episodes.saturating_sub(1)) / REPEATED).ln_1p()
+/// How much less is expected of what was said in so many episodes.
+fn repeated(episodes: u32, step: f64) -> f64 {
+    (f64::from(episodes.saturating_sub(1)) / step).ln_1p()
 }
 
 fn seconds(nanos: u64) -> f64 {
