@@ -26,7 +26,7 @@ const DECAY_S: f64 = 4.0;
 /// How much less a kind triggers others once it is repeated: −ln of its repetitions in such steps.
 const TRIGGERS: f64 = 20.0;
 /// How much less a kind that another incident repeats wanders into this one: as above.
-const WANDERS: f64 = 2.0;
+const WANDERS: f64 = 6.0;
 /// How much the time since the incident last said something new counts, in such spans.
 const SETTLED: f64 = 3.0;
 const SETTLED_S: f64 = 45.0;
