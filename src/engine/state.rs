@@ -44,7 +44,7 @@ impl State {
     pub fn new(scoring: score::Settings, correlation: correlate::Settings) -> Self {
         Self {
             scorer: Scorer::new(scoring),
-            max_delay_nano: nanos(correlation.max_delay),
+            max_delay_nano: correlate::nanos(correlation.max_delay),
             heard: None,
             correlator: Correlator::new(correlation),
             instead_of_text: None,
@@ -63,7 +63,7 @@ impl State {
     ) -> Result<Self, UnusableState> {
         Ok(Self {
             scorer: Scorer::restore(scoring, scorer)?,
-            max_delay_nano: nanos(correlation.max_delay),
+            max_delay_nano: correlate::nanos(correlation.max_delay),
             heard: None,
             correlator: Correlator::restore(correlation, correlator),
             instead_of_text: None,
@@ -312,8 +312,4 @@ impl State {
     pub fn embeddings(&self) -> impl Iterator<Item = (TemplateKey, &Embedding)> {
         self.scorer.embeddings()
     }
-}
-
-fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -242,6 +242,48 @@ fn an_incident_is_told_when_it_is_one() {
     assert_ne!(again, first);
 }
 
+/// Of more incidents than may be open the quietest ends, and whoever was told of it is told that; also when the log is folded
+/// again meanwhile, and nothing becomes an alias of itself.
+#[test]
+fn what_a_bound_ends_is_told() {
+    let mut correlator = Correlator::new(Settings {
+        max_open_incidents: 2,
+        ..Settings::default()
+    });
+    let mut ids = Vec::new();
+    for fault in 0..3usize {
+        let begin = 100.0 * fault as f64;
+        for n in 0..3 {
+            ids.push(observe(&mut correlator, &Record::at(begin + f64::from(n), fault, fault)).unwrap());
+        }
+    }
+    observe(&mut correlator, &Record::at(150.0, 1, 1));
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    let calm = Record {
+        anomalous: false,
+        ..Record::at(500.0, 5, 40)
+    };
+    all(&mut correlator, &vec![calm; 8]);
+    let ended: Vec<(IncidentId, Status)> = changes(&mut correlator)
+        .into_iter()
+        .filter(|change| change.happened == Happened::Closed)
+        .map(|change| (change.incident.id, change.incident.status))
+        .collect();
+    assert!(
+        ended.contains(&(ids[0], Status::Closed { by: Ending::Bound })),
+        "{ended:?}"
+    );
+    let mut events = Vec::new();
+    correlator.drain(&mut events);
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Merged(it) if it.from == it.into))
+    );
+    assert!(ids.iter().all(|id| correlator.resolve(*id) == *id));
+}
+
 /// Normal records that are alike and near carry the id, are counted apart, and keep nothing open.
 #[test]
 fn context_is_no_member() {

@@ -87,7 +87,7 @@ pub struct Counters {
 }
 
 /// A duration as nanoseconds, at most what fits.
-fn nanos(duration: Duration) -> u64 {
+pub(in crate::engine) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -100,7 +100,7 @@ pub enum Correlator {
     Components(Box<Components>),
 }
 
-/// Either rule's state; what was learned by another than the one in use is left behind, but for the ids that were given.
+/// Either rule's state; what another than the one in use has left is left behind, with the ids it gave.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CorrelatorState {
     #[prost(message, optional, tag = "1")]

@@ -44,11 +44,16 @@ impl Companions {
         }
     }
 
+    /// In how many incidents a kind was.
+    pub fn incidents_of(&self, kind: Kind) -> u32 {
+        self.incidents.get(&kind).copied().unwrap_or_default()
+    }
+
     /// Of the incidents that had either kind, about how many had both: 0 to 1.
     pub fn together(&self, one: Kind, other: Kind) -> f64 {
         let both = self.pairs.get(&ordered(one, other)).copied().unwrap_or_default();
-        let of = |kind| self.incidents.get(&kind).copied().unwrap_or_default();
-        f64::from(both) / f64::from(of(one).max(of(other)).max(2))
+        let either = self.incidents_of(one).max(self.incidents_of(other));
+        f64::from(both) / f64::from(either.max(2))
     }
 
     /// Whether two services work for one another.

@@ -37,9 +37,6 @@ impl Context {
 impl Evidence {
     /// A normal record. The incident it is context of.
     pub(super) fn attach(&mut self, node: &Node<'_>, service: u64, ids: &[u64]) -> Option<IncidentId> {
-        if self.live.groups.is_empty() {
-            return None;
-        }
         let group = self.same_breath(node, service, ids).or_else(|| self.alike(node))?;
         let id = self.names.of(group)?;
         self.counters.attached += 1;

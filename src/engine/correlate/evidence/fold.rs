@@ -12,6 +12,8 @@ use super::episode::{Episode, Place};
 use super::group::{Group, Weight, silence};
 use super::rhythm::Rhythm;
 
+/// Ids whose carrier is remembered; then all are forgotten at once.
+const MAX_CARRIERS: usize = 4096;
 /// Voices remembered: who spoke last in a service, for a request.
 const MAX_VOICES: usize = 4096;
 
@@ -41,7 +43,7 @@ pub(super) struct Fold {
     pub companions: Companions,
     /// The group of an utterance, and when it was last heard.
     pub voices: BTreeMap<Voice, (Place, u64)>,
-    /// Which service last carried an id; forgotten with its group.
+    /// Which service last carried an id.
     pub carriers: BTreeMap<u64, u64>,
 }
 
@@ -59,14 +61,25 @@ pub(super) struct Step {
 }
 
 impl Fold {
-    /// Takes episodes that begin at once. Their order is that of how little is known of them: what an incident never said
-    /// tells more than a line that is in every stack trace.
-    pub fn take_at_once(&mut self, episodes: &[(Place, Episode)], limits: &Limits) -> Vec<(Place, Step)> {
-        let known = |place: &Place| self.companions.incidents.get(&place.kind).copied().unwrap_or_default();
-        let mut order: Vec<(u32, &(Place, Episode))> = episodes.iter().map(|it| (known(&it.0), it)).collect();
-        order.sort_by_key(|(known, (place, _))| (*known, *place));
-        let take = |(_, (place, episode)): &(u32, &(Place, Episode))| (*place, self.take(*place, episode, limits));
-        order.iter().map(take).collect()
+    /// Takes the next episodes, by place. Those that begin at once are taken in the order of how little is known of them: what
+    /// no incident ever said tells more than a line that is in every stack trace.
+    pub fn take_all<'a>(
+        &mut self,
+        episodes: impl Iterator<Item = (Place, &'a Episode)>,
+        limits: &Limits,
+    ) -> Vec<(Place, Step)> {
+        let episodes: Vec<(Place, &Episode)> = episodes.collect();
+        let mut steps = Vec::with_capacity(episodes.len());
+        for at_once in episodes.chunk_by(|(one, _), (other, _)| one.first == other.first) {
+            let mut order: Vec<(u32, Place, &Episode)> = (at_once.iter())
+                .map(|(place, episode)| (self.companions.incidents_of(place.kind), *place, *episode))
+                .collect();
+            order.sort_by_key(|(known, place, _)| (*known, *place));
+            for (_, place, episode) in order {
+                steps.push((place, self.take(place, episode, limits)));
+            }
+        }
+        steps
     }
 
     /// Takes the next episode.
@@ -98,11 +111,12 @@ impl Fold {
             }
             None => {
                 step.opened = true;
-                while self.groups.len() >= limits.groups {
-                    let quietest = self.groups.iter().min_by_key(|(place, group)| (group.begun, **place));
-                    let Some(quietest) = quietest.map(|(place, _)| *place) else {
-                        break;
-                    };
+                // Silent ones do not count: when they are taken out must not matter here.
+                let open = || (self.groups.iter()).filter(|(_, group)| silence(group.last, now) < limits.idle);
+                if open().count() >= limits.groups
+                    && let Some(quietest) = open().min_by_key(|(place, group)| (group.begun, **place))
+                {
+                    let quietest = *quietest.0;
                     self.close(quietest);
                     step.ended.push((quietest, Ending::Bound));
                 }
@@ -184,6 +198,9 @@ impl Fold {
         let Some(group) = self.groups.get_mut(&group) else {
             return;
         };
+        if self.carriers.len() > MAX_CARRIERS {
+            self.carriers.clear();
+        }
         for id in &episode.ids {
             let before = self.carriers.insert(*id, place.kind.1);
             if let Some(before) = before {
@@ -228,14 +245,9 @@ impl Fold {
         }
     }
 
-    /// Forgets a group that is over.
-    pub fn close(&mut self, group: Place) -> Option<Group> {
-        let closed = self.groups.remove(&group)?;
-        for id in &closed.ids {
-            self.carriers.remove(id);
-        }
-        self.voices.retain(|_, (of, _)| *of != group);
-        Some(closed)
+    /// Forgets a group that is over. Nothing else: what comes must be decided the same whether this has happened yet or not.
+    pub fn close(&mut self, group: Place) {
+        self.groups.remove(&group);
     }
 }
 

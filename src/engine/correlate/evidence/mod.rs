@@ -41,7 +41,7 @@ use self::told::Past;
 use super::clock::Clock;
 use super::event::Event;
 use super::id::{IncidentId, Mixing};
-use super::incident::{Change, Ending, Incident};
+use super::incident::{Change, Incident};
 use super::{Counters, Node, Settings, nanos};
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
@@ -173,6 +173,9 @@ impl Evidence {
 
     /// The incident of a record that has entered.
     fn incident_of(&mut self, node: &Node<'_>) -> Option<IncidentId> {
+        if !node.anomalous && self.live.groups.is_empty() {
+            return None;
+        }
         let service = service_hash(node.service);
         if !node.anomalous {
             let mut ids = std::mem::take(&mut self.fresh);
@@ -210,13 +213,12 @@ impl Evidence {
         if altered || after > begun.len() || before == Some(earliest.first) {
             self.fold_again();
         } else {
-            let young: Vec<(Place, Episode)> = (self.log.range(earliest..))
-                .map(|(place, entry)| (*place, entry.episode.clone()))
-                .collect();
-            for at_once in young.chunk_by(|(one, _), (other, _)| one.first == other.first) {
-                for (place, step) in self.live.take_at_once(at_once, &self.limits) {
-                    self.take_step(place, &step);
-                }
+            let young = self
+                .log
+                .range(earliest..)
+                .map(|(place, entry)| (*place, &entry.episode));
+            for (place, step) in self.live.take_all(young, &self.limits) {
+                self.take_step(place, &step);
             }
         }
         self.counters.runs += begun.len() as u64;
@@ -249,14 +251,10 @@ impl Evidence {
         self.live = self.base.clone();
         let mut merged: Vec<(Place, Place)> = Vec::new();
         let mut groups: Vec<(Place, Place)> = Vec::with_capacity(self.log.len());
-        let all: Vec<(Place, Episode)> = (self.log.iter())
-            .map(|(place, entry)| (*place, entry.episode.clone()))
-            .collect();
-        for at_once in all.chunk_by(|(one, _), (other, _)| one.first == other.first) {
-            for (place, step) in self.live.take_at_once(at_once, &self.limits) {
-                merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
-                groups.push((place, step.group));
-            }
+        let all = self.log.iter().map(|(place, entry)| (*place, &entry.episode));
+        for (place, step) in self.live.take_all(all, &self.limits) {
+            merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
+            groups.push((place, step.group));
         }
         let survivor = |mut group: Place| {
             while let Some((_, into)) = merged.iter().find(|(younger, _)| *younger == group) {
@@ -294,9 +292,10 @@ impl Evidence {
                 moved.push((*heir, *group));
             }
         }
-        let aliases: Vec<(Place, Option<Place>)> = (orphans.iter())
+        // What a bound has ended on top is still its own, or the base's: it ends for good when that is settled.
+        let aliases: Vec<(Place, Place)> = (orphans.iter())
             .filter(|(orphan, _)| moved.iter().all(|(heir, _)| heir != orphan))
-            .map(|(orphan, _)| (*orphan, now_in(*orphan)))
+            .filter_map(|(orphan, _)| Some((*orphan, now_in(*orphan).filter(|into| into != orphan)?)))
             .collect();
         for (from, to) in moved {
             self.names.opener_moved(from, to);
@@ -309,12 +308,7 @@ impl Evidence {
             self.name(group);
         }
         for (orphan, into) in aliases {
-            match into {
-                Some(into) => self.merge_names(orphan, into),
-                None => {
-                    self.tell_closed(orphan, Ending::Bound);
-                }
-            }
+            self.merge_names(orphan, into);
         }
     }
 

@@ -4,7 +4,7 @@
 //! bounded (the oldest aliases are forgotten first, and counted by the caller); of two incidents that are one, the one
 //! named first goes on. Absent on purpose: why groups are one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::id::{IncidentId, UsedIds};
 use super::episode::Place;
@@ -16,8 +16,10 @@ pub(super) struct Names {
     /// Id of a group, and how many were named before it.
     pub by_group: BTreeMap<Place, (IncidentId, u64)>,
     groups: BTreeMap<IncidentId, Place>,
-    /// Whom an id stands for that is no incident's own any more.
+    /// Whom an id stands for that is no incident's own any more; never another such id.
     survivors: BTreeMap<IncidentId, IncidentId>,
+    /// The same, the other way round.
+    aliases_of: BTreeMap<IncidentId, BTreeSet<IncidentId>>,
     order: VecDeque<IncidentId>,
     pub named: u64,
     pub used: UsedIds,
@@ -64,16 +66,29 @@ impl Names {
         Some(id)
     }
 
-    /// From now on an id stands for another. How many aliases were forgotten for that.
+    /// From now on an id, and whatever stands for it, stands for another. How many aliases were forgotten for that.
     pub fn alias(&mut self, id: IncidentId, survivor: IncidentId) -> u64 {
-        if self.survivors.insert(id, survivor).is_none() {
-            self.order.push_back(id);
+        let survivor = self.resolve(survivor);
+        if survivor == id {
+            return 0; // bytes on a disk can say anything
         }
+        let mut aliases = self.aliases_of.remove(&id).unwrap_or_default();
+        aliases.insert(id);
+        for alias in &aliases {
+            if self.survivors.insert(*alias, survivor).is_none() {
+                self.order.push_back(*alias);
+            }
+        }
+        self.aliases_of.entry(survivor).or_default().append(&mut aliases);
         let mut forgotten = 0;
         while self.order.len() > self.max_aliases
             && let Some(oldest) = self.order.pop_front()
         {
-            self.survivors.remove(&oldest);
+            let of = self.survivors.remove(&oldest);
+            if let Some(aliases) = of.and_then(|of| self.aliases_of.get_mut(&of)) {
+                aliases.remove(&oldest);
+            }
+            self.aliases_of.retain(|_, aliases| !aliases.is_empty());
             forgotten += 1;
         }
         forgotten
@@ -81,21 +96,13 @@ impl Names {
 
     /// Whom an id stands for; itself where nothing else is known.
     pub fn resolve(&self, id: IncidentId) -> IncidentId {
-        let mut survivor = id;
-        // As many steps as there are aliases at most: a circle cannot be made, but bytes on a disk can say anything.
-        for _ in 0..=self.survivors.len() {
-            match self.survivors.get(&survivor) {
-                Some(next) if *next != survivor => survivor = *next,
-                _ => break,
-            }
-        }
-        survivor
+        self.survivors.get(&id).copied().unwrap_or(id)
     }
 
     /// Every id that stands for this one, sorted.
     pub fn aliases_of(&self, id: IncidentId) -> Vec<IncidentId> {
-        let aliases = self.survivors.keys().filter(|alias| self.resolve(**alias) == id);
-        aliases.copied().filter(|alias| *alias != id).collect()
+        let aliases = self.aliases_of.get(&id);
+        aliases.into_iter().flatten().copied().collect()
     }
 
     /// Whether an incident has or had this id.

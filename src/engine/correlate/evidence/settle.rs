@@ -4,13 +4,11 @@
 //! is no later than allowed changes what is settled here; a service that is behind the others is waited for, up to a
 //! quarter of an hour. Absent on purpose: reading a clock.
 
-use std::collections::BTreeMap;
-
 use super::super::id::IncidentId;
 use super::super::incident::{Ending, Incident};
-use super::episode::{Episode, Place};
+use super::episode::Place;
 use super::group::silence;
-use super::{Entry, Evidence, MAX_LAG_NANO, SPAN_NANO, span_start};
+use super::{Evidence, MAX_LAG_NANO, SPAN_NANO, span_start};
 
 /// Parents remembered by name after they ended.
 const MAX_PARENTS: usize = 1024;
@@ -34,6 +32,7 @@ impl Evidence {
         let until = span_start(oldest.first).saturating_add(SPAN_NANO);
         let before = self.log.len();
         self.settle_to(until);
+        self.close_silent(self.settled);
         self.counters.evicted_runs += (before - self.log.len()) as u64;
     }
 
@@ -43,24 +42,12 @@ impl Evidence {
             first: until,
             kind: (0, 0),
         });
-        let old: BTreeMap<Place, Entry> = std::mem::replace(&mut self.log, young);
-        let episodes: Vec<(Place, Episode)> = (old.iter())
-            .map(|(place, entry)| (*place, entry.episode.clone()))
-            .collect();
-        let mut steps = Vec::with_capacity(episodes.len());
-        for at_once in episodes.chunk_by(|(one, _), (other, _)| one.first == other.first) {
-            steps.extend(self.base.take_at_once(at_once, &self.limits));
-        }
-        for (place, step) in steps {
+        let old = std::mem::replace(&mut self.log, young);
+        let episodes = old.iter().map(|(place, entry)| (*place, &entry.episode));
+        for (place, step) in self.base.take_all(episodes, &self.limits) {
             let Some(entry) = old.get(&place) else { continue };
             for younger in &step.merged {
                 self.merge_names(*younger, step.group);
-            }
-            if step.opened && self.names.of(step.group).is_none() {
-                // Only what was settled before its time can open what it did not open on top.
-                self.log.insert(place, entry.clone());
-                self.name(step.group);
-                self.log.remove(&place);
             }
             self.past.entry(step.group).or_default().add(place, &entry.episode);
             if self.latest.get(&place.kind) == Some(&place) {
@@ -107,7 +94,9 @@ impl Evidence {
             if let Some(entry) = self.log.remove(&place) {
                 self.past.entry(group).or_default().add(place, &entry.episode);
             }
-            self.latest.retain(|_, latest| *latest != place);
+            if self.latest.get(&place.kind) == Some(&place) {
+                self.latest.remove(&place.kind);
+            }
         }
         let dismissed = self.close(group, Ending::Dismissed);
         self.fold_again();

@@ -181,9 +181,9 @@ impl Evidence {
     /// An incident is over: the last that is told of it.
     pub(super) fn tell_closed(&mut self, group: Place, by: Ending) -> Option<Incident> {
         let incident = self.describe(group);
+        let past = self.past.remove(&group).unwrap_or_default();
         let id = self.names.release(group)?;
         self.remember_parent(group, id);
-        let past = self.past.remove(&group).unwrap_or_default();
         self.counters.closed += 1;
         self.counters.evicted_incidents += u64::from(by == Ending::Bound);
         self.tell(Event::Closed(Closed {
@@ -197,12 +197,15 @@ impl Evidence {
             dismissed: by == Ending::Dismissed,
             outlived: by == Ending::Life,
         }));
+        let told = self.announced.remove(&id).map(|(_, told)| told);
         // Whoever dismissed it knows of it, however small it was.
-        let announced = self.announced.remove(&id).is_some() || by == Ending::Dismissed;
+        let announced = told.is_some() || by == Ending::Dismissed;
+        // A bound may have ended it on top of the base already: then as it was told last.
+        let incident = incident.or_else(|| told.map(|told| Incident::clone(&told)))?;
         let incident = Incident {
             status: Status::Closed { by },
             announced,
-            ..incident?
+            ..incident
         };
         if announced && !self.replaying {
             self.changes.push(Change {
@@ -216,16 +219,19 @@ impl Evidence {
 
     /// Gives a group that opened its id, and tells the journal.
     pub(super) fn name(&mut self, group: Place) {
-        if self.names.of(group).is_some() {
-            return;
+        if self.names.of(group).is_none()
+            && let Some(entry) = self.log.get(&group)
+        {
+            let (service, origin) = (Arc::clone(&entry.episode.service), origin(group, entry));
+            self.give_name(group, &service, origin);
         }
-        let Some(entry) = self.log.get(&group) else { return };
+    }
+
+    fn give_name(&mut self, group: Place, service: &str, origin: Origin) {
         let template = TemplateKey(group.kind.0);
-        let service = Arc::clone(&entry.episode.service);
-        let origin = origin(group, entry);
         let mut salt = 0u32;
         let id = loop {
-            let id = IncidentId::of(self.id_seed, group.first, &service, template, salt);
+            let id = IncidentId::of(self.id_seed, group.first, service, template, salt);
             if !self.names.is_taken(id) {
                 break id;
             }
