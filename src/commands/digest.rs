@@ -9,7 +9,7 @@ use std::{
     io::{self, Write},
 };
 
-use jiff::Timestamp;
+use crate::engine::view::{rfc3339, severity_name};
 
 use crate::engine::text::TemplateKey;
 
@@ -132,25 +132,6 @@ pub fn gather<'a>(members: impl Iterator<Item = (String, Member<'a>)>) -> Vec<Di
     digests
 }
 
-/// RFC 3339, UTC, as many fraction digits as are needed.
-pub fn rfc3339(time_unix_nano: u64) -> String {
-    Timestamp::from_nanosecond(i128::from(time_unix_nano))
-        .map_or_else(|_| time_unix_nano.to_string(), |t| t.to_string())
-}
-
-/// Name of the range an OTLP severity number falls into; empty when unknown.
-pub fn severity_name(severity_number: i32) -> &'static str {
-    match severity_number {
-        1..=4 => "TRACE",
-        5..=8 => "DEBUG",
-        9..=12 => "INFO",
-        13..=16 => "WARN",
-        17..=20 => "ERROR",
-        21..=24 => "FATAL",
-        _ => "",
-    }
-}
-
 /// Prints the `most` largest incidents in order of time, a few lines each.
 pub fn print(out: &mut impl Write, digests: &[Digest<'_>], most: usize) -> io::Result<()> {
     let mut by_size: Vec<&Digest<'_>> = digests.iter().collect();
@@ -176,7 +157,7 @@ fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
     let when = digest
         .span_unix_nano()
         .map_or_else(|| "no time".to_owned(), |(first, last)| span(first, last));
-    let worst = severity_name(digest.worst_severity());
+    let worst = severity_name(digest.worst_severity()).unwrap_or_default();
     writeln!(
         out,
         "● {}   {when}   {}",

@@ -21,7 +21,7 @@ use prost::Message;
 use super::digest::one_line;
 use crate::{
     app,
-    edge::files::{self, Row, rfc3339, severity_number_of},
+    edge::files::{self, Row, severity_number_of},
     engine::{
         self,
         embed::Embedder,
@@ -29,7 +29,7 @@ use crate::{
         opinions::Opinion,
         score::{Committee, Explanation, Hypothesis, Outcome, SAID_TO_BE_REAL, Scorer, Side},
         tenant::Tenant,
-        view::View,
+        view::{View, rfc3339},
     },
 };
 

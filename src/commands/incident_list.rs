@@ -10,11 +10,12 @@ use std::{collections::BTreeMap, io::Write};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    digest::{Digest, rfc3339, severity_name},
-    offline::Offline,
+use super::{digest::Digest, offline::Offline};
+use crate::engine::{
+    correlate::IncidentId,
+    text::TemplateKey,
+    view::{rfc3339, severity_name},
 };
-use crate::engine::{correlate::IncidentId, text::TemplateKey};
 
 /// The notebook's columns.
 const NOTEBOOK: [&str; 4] = ["incident_id", "leading_edge", "timestamp", "related_logs"];
@@ -97,7 +98,9 @@ impl<'a> More<'a> {
             anomalous_records: digest.anomalous(),
             first_time: span.map(|(first, _)| rfc3339(first)),
             last_time: span.map(|(_, last)| rfc3339(last)),
-            worst_severity: worst.map_or("", |worst| severity_name(worst.severity_number)),
+            worst_severity: worst
+                .and_then(|worst| severity_name(worst.severity_number))
+                .unwrap_or_default(),
             worst_message: worst.map_or("", |worst| worst.message),
             aliases: aliases.iter().map(IncidentId::to_string).collect(),
             parent_incident_id: id.and_then(|id| lineage.parent(id)).map(|parent| parent.to_string()),

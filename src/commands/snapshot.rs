@@ -15,7 +15,6 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 
-use super::digest::rfc3339;
 use crate::{
     edge::{
         Store,
@@ -24,6 +23,7 @@ use crate::{
     engine::{
         score::Learned,
         snapshot::{self, Snapshot},
+        view::rfc3339,
     },
 };
 

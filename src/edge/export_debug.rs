@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{BoxFuture, Exporter, Refusal, Request};
-use crate::engine::view::{Record, Value, View};
+use crate::engine::view::{Record, Value, View, severity_name};
 
 /// Requests that may wait for a slow output before others are left out.
 const MAX_WAITING: usize = 16;
@@ -171,7 +171,7 @@ fn line(view: &View<'_>, record: &Record<'_>, settings: &Settings, out: &mut Str
         _ => out.push_str("- "),
     }
     match record.severity_text {
-        [] => out.push_str(severity(record.severity_number)),
+        [] => out.push_str(severity_name(record.severity_number).unwrap_or("-")),
         text => words(text, out, MAX_WORD_BYTES),
     }
     out.push(' ');
@@ -191,19 +191,6 @@ fn line(view: &View<'_>, record: &Record<'_>, settings: &Settings, out: &mut Str
     out.push(' ');
     show(record.body, out, out.len() + MAX_BODY_BYTES, 0);
     out.push('\n');
-}
-
-/// The names of the data model's severity ranges.
-fn severity(number: i32) -> &'static str {
-    match number {
-        1..=4 => "TRACE",
-        5..=8 => "DEBUG",
-        9..=12 => "INFO",
-        13..=16 => "WARN",
-        17..=20 => "ERROR",
-        21..=24 => "FATAL",
-        _ => "-",
-    }
 }
 
 /// Writes `value` until `out` has about `end` bytes.

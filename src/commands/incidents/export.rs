@@ -14,13 +14,13 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::{
-    super::{
-        client::{ApiArgs, Client},
-        digest::severity_name,
-    },
+    super::client::{ApiArgs, Client},
     Which, json, print,
 };
-use crate::edge::api::proto::{Incident, IncidentEnding};
+use crate::{
+    edge::api::proto::{Incident, IncidentEnding},
+    engine::view::severity_name,
+};
 
 /// What the command takes.
 #[derive(Debug, clap::Args)]
@@ -125,7 +125,7 @@ fn write_csv(out: &mut impl Write, incidents: &[Incident]) -> Result<()> {
             &incident.merged_into,
             &serde_json::to_string(&incident.aliases)?,
             &incident.parent_incident_id,
-            severity_name(worst),
+            severity_name(worst).unwrap_or_default(),
             &incident.tenant,
             incident.logql.as_ref().map_or("", |query| query.logql.as_str()),
         ])?;

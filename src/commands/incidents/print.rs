@@ -8,8 +8,11 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-use super::super::digest::{one_line, severity_name};
-use crate::edge::api::proto::{self, Incident, IncidentEnding, IncidentState};
+use super::super::digest::one_line;
+use crate::{
+    edge::api::proto::{self, Incident, IncidentEnding, IncidentState},
+    engine::view::severity_name,
+};
 
 /// Columns of services in a table.
 const SERVICES: usize = 24;
@@ -63,7 +66,7 @@ impl Table {
             "{time:19}  {:22}  {word:6}  {:>7}  {:5}  {:SERVICES$}  {}",
             incident.id,
             incident.records,
-            severity_name(worst),
+            severity_name(worst).unwrap_or_default(),
             one_line(&services, SERVICES - 1),
             one_line(&plain(text), self.line.saturating_sub(1)),
         )
@@ -151,7 +154,7 @@ fn record(record: Option<&proto::KeyRecord>) -> String {
         } else {
             &record.text
         };
-        let severity = severity_name(record.severity_number);
+        let severity = severity_name(record.severity_number).unwrap_or_default();
         let space = if severity.is_empty() { "" } else { " " };
         format!(
             "{}{space}{severity}: {}",

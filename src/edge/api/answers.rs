@@ -13,6 +13,7 @@ use crate::{
         score::{KnownTemplate, Phase},
         tenant::Tenant,
         text::TemplateKey,
+        view::severity_name,
     },
 };
 
@@ -89,19 +90,7 @@ fn record(record: &KeyRecord) -> proto::KeyRecord {
         template_key: hex(record.template),
         text: record.text.to_string(),
         severity_number: record.severity_number,
-        severity: severity(record.severity_number).to_owned(),
-    }
-}
-
-fn severity(severity_number: i32) -> &'static str {
-    match severity_number {
-        1..=4 => "TRACE",
-        5..=8 => "DEBUG",
-        9..=12 => "INFO",
-        13..=16 => "WARN",
-        17..=20 => "ERROR",
-        21..=24 => "FATAL",
-        _ => "",
+        severity: severity_name(record.severity_number).unwrap_or_default().to_owned(),
     }
 }
 

@@ -29,7 +29,6 @@ use serde::{Deserialize, Serialize};
 
 pub use batch::{Batcher, MAX_REQUEST_BYTES, to_requests};
 pub use severity::number_of as severity_number_of;
-pub use times::rfc3339;
 
 /// How a file's lines are to be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use super::times::Times;
-use super::{Row, severity, times};
+use super::{Row, severity};
+use crate::engine::view::rfc3339;
 
 /// What a line says, as text.
 #[derive(Clone, Debug, Default)]
@@ -118,7 +119,7 @@ pub(super) fn described(
     service: Option<&str>,
     record: &LogRecord,
 ) -> Vec<String> {
-    let time = time_unix_nano.map_or_else(|| written.unwrap_or_default().to_owned(), times::rfc3339);
+    let time = time_unix_nano.map_or_else(|| written.unwrap_or_default().to_owned(), rfc3339);
     let message = match record.body.as_ref().and_then(|body| body.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
         Some(other) => serde_json::to_string(&plain(other)).unwrap_or_default(),

@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::view::rfc3339;
 
 /// The rows and bad rows of a file with this name and content.
 fn read_named(name: &str, content: &[u8], settings: &Settings) -> Result<(Source, Vec<Row>, Vec<BadRow>), FileError> {

@@ -13,8 +13,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use super::input::{Input, Lines};
 use super::json::ObjectReader;
 use super::row::Parts;
-use super::times::{Times, rfc3339};
+use super::times::Times;
 use super::{BadRow, Row, Settings, severity};
+use crate::engine::view::rfc3339;
 
 /// Longest record made of several lines.
 const MAX_RECORD_BYTES: usize = 64 << 10;

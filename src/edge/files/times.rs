@@ -131,14 +131,6 @@ fn nanoseconds(timestamp: Timestamp) -> Option<u64> {
     u64::try_from(timestamp.as_nanosecond()).ok().filter(|time| *time > 0)
 }
 
-/// RFC 3339 in UTC, with as many digits of fraction as there are.
-pub fn rfc3339(time_unix_nano: u64) -> String {
-    match Timestamp::from_nanosecond(i128::from(time_unix_nano)) {
-        Ok(timestamp) => timestamp.to_string(),
-        Err(_) => String::new(), // beyond the year 9999
-    }
-}
-
 /// Seconds, ms, µs or ns since 1970, told apart by magnitude; a fraction is exact to the nanosecond.
 fn epoch(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -415,6 +407,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::*;
+    use crate::engine::view::rfc3339;
 
     fn times(settings: Settings) -> Times {
         Times::new(&settings, "2024-03-01T12:00:00Z".parse().unwrap()).unwrap()

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::tell::{KeyRecordReport, Report};
+use crate::engine::{
+    tell::{KeyRecordReport, Report},
+    view::rfc3339,
+};
 
 /// The name of all our alerts.
 const ALERT_NAME: &str = "HarbingerIncident";
@@ -68,8 +71,8 @@ impl<'a> Alert<'a> {
         Self {
             labels,
             annotations: annotations(report),
-            starts_at: timestamp(starts),
-            ends_at: timestamp(ends_unix_nano),
+            starts_at: rfc3339(starts),
+            ends_at: rfc3339(ends_unix_nano),
             generator_url: link.map(|link| link.replace("{incident_id}", &report.incident_id)),
         }
     }
@@ -134,11 +137,4 @@ fn annotations(report: &Report) -> BTreeMap<&'static str, String> {
     ];
     let stated = stated.into_iter().filter_map(|(name, text)| Some((name, text?)));
     always.into_iter().chain(stated).collect()
-}
-
-fn timestamp(unix_nano: u64) -> String {
-    // Every u64 is a time that jiff knows.
-    jiff::Timestamp::from_nanosecond(i128::from(unix_nano))
-        .unwrap_or_default()
-        .to_string()
 }

@@ -10,8 +10,6 @@ mod sentence;
 
 pub use self::report::{KeyRecordReport, Report, TemplateReport};
 
-use jiff::Timestamp;
-
 use super::correlate::{Change, Happened, Status};
 
 /// Name of the scope of all events. What comes under it is never judged.
@@ -45,19 +43,6 @@ fn status_word(status: Status) -> &'static str {
     }
 }
 
-/// The name of a severity's range; nothing for what OTLP does not know.
-fn severity_text(severity_number: i32) -> Option<&'static str> {
-    Some(match severity_number {
-        1..=4 => "TRACE",
-        5..=8 => "DEBUG",
-        9..=12 => "INFO",
-        13..=16 => "WARN",
-        17..=20 => "ERROR",
-        21..=24 => "FATAL",
-        _ => return None,
-    })
-}
-
 /// Severity number of the event of a change: an incident that opens is as grave as its worst record, and a warning at least.
 fn event_severity(change: &Change) -> i32 {
     match change.happened {
@@ -77,12 +62,6 @@ fn clip(text: &str, max_bytes: usize) -> String {
     const ELLIPSIS: &str = "…";
     let kept = text.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
     format!("{}{ELLIPSIS}", text.get(..kept).unwrap_or_default())
-}
-
-/// RFC 3339, UTC.
-fn timestamp(unix_nano: u64) -> String {
-    // Every u64 is a time before the year 2555, which jiff knows.
-    Timestamp::from_nanosecond(i128::from(unix_nano)).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{
-    MAX_ENTRIES, MAX_TEXT_BYTES, clip, event_name, event_severity, sentence, severity_text, status_word, timestamp,
-};
+use super::{MAX_ENTRIES, MAX_TEXT_BYTES, clip, event_name, event_severity, sentence, status_word};
 use crate::engine::{
     correlate::{Change, Incident, IncidentId, KeyRecord, Status, TemplateCount, Tie},
     tenant::Tenant,
+    view::{rfc3339, severity_name},
 };
 
 /// A change of an incident, to be told.
@@ -126,10 +125,10 @@ impl Report {
         Self {
             schema_version: 1,
             event: event_name(change.happened),
-            time: timestamp(change.time_unix_nano),
+            time: rfc3339(change.time_unix_nano),
             time_unix_nano: change.time_unix_nano,
             severity_number,
-            severity_text: severity_text(severity_number).unwrap_or_default(),
+            severity_text: severity_name(severity_number).unwrap_or_default(),
             summary: sentence::of(tenant, change),
             tenant: tenant.name().map(|name| clip(name, MAX_TEXT_BYTES)),
             incident_id: incident.id.to_string(),
@@ -148,9 +147,9 @@ impl Report {
             worst: KeyRecordReport::of(&incident.worst),
             records: incident.records,
             anomalous_records: incident.anomalous_records,
-            first_time: timestamp(incident.first_time_unix_nano),
+            first_time: rfc3339(incident.first_time_unix_nano),
             first_time_unix_nano: incident.first_time_unix_nano,
-            last_time: timestamp(incident.last_time_unix_nano),
+            last_time: rfc3339(incident.last_time_unix_nano),
             last_time_unix_nano: incident.last_time_unix_nano,
             services: services(incident)
                 .map(|service| clip(service, MAX_TEXT_BYTES))
@@ -173,11 +172,11 @@ impl Report {
 impl KeyRecordReport {
     fn of(record: &KeyRecord) -> Self {
         Self {
-            time: timestamp(record.time_unix_nano),
+            time: rfc3339(record.time_unix_nano),
             time_unix_nano: record.time_unix_nano,
             service: clip(&record.service, MAX_TEXT_BYTES),
             severity_number: record.severity_number,
-            severity_text: severity_text(record.severity_number).unwrap_or_default(),
+            severity_text: severity_name(record.severity_number).unwrap_or_default(),
             text: clip(&record.text, MAX_TEXT_BYTES),
         }
     }

@@ -3,10 +3,11 @@
 //! In: a change. Out: a sentence, bounded. Promises: no text of a log where none is kept; times in UTC and said so. Absent on
 //! purpose: advice.
 
-use super::{clip, severity_text};
+use super::clip;
 use crate::engine::{
     correlate::{Change, Ending, Happened, Incident, KeyRecord, Status},
     tenant::Tenant,
+    view::severity_name,
 };
 
 /// Bytes of a quotation; enough to recognise a line by.
@@ -109,7 +110,7 @@ fn leaders(incident: &Incident) -> String {
 
 /// `ERROR “no space left on device” of db`.
 fn named(record: &KeyRecord, with_service: bool) -> String {
-    let severity = severity_text(record.severity_number);
+    let severity = severity_name(record.severity_number);
     let what = match (severity, record.text.is_empty()) {
         (Some(severity), false) => format!("{severity} {}", quotation(&record.text)),
         (None, false) => quotation(&record.text),

@@ -16,11 +16,13 @@ mod record;
 mod validate;
 mod value;
 mod wire;
+mod written;
 
 pub use malformed::{Defect, Malformed};
 pub use record::{Record, Resource};
 pub use validate::{MAX_DEPTH, Message};
 pub use value::{KeyValueList, Value, ValueList};
+pub use written::{rfc3339, severity_name};
 
 pub(super) use record::ATTRIBUTES;
 pub(super) use value::last_key;
