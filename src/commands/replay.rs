@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,7 @@ use crate::edge::{
     Exporter, Metadata, Refusal, Request,
     export_otlp::{self, OtlpExporter},
     files::{self, Batcher, Row, Source},
+    now_unix_nano,
 };
 
 /// How long one request may take, retries included; an endpoint that is away for longer ends the replay.
@@ -110,10 +111,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let exporter = OtlpExporter::new(&settings, fastrand::u64(..))
             .map_err(anyhow::Error::msg)
             .context("--to")?;
-        let wall_unix_nano = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos() as u64);
-        let sent = replay(&args, &exporter, wall_unix_nano, &mut io::stderr().lock()).await?;
+        let sent = replay(&args, &exporter, now_unix_nano(), &mut io::stderr().lock()).await?;
         sent.report(&mut io::stdout().lock())
     })
 }

@@ -4,7 +4,12 @@
 //! Promise: an edge knows nothing of verdicts; it moves bytes, deadlines and refusals, and never panics on bad input.
 //! Absent on purpose: configuration (each edge owns its `Settings`) and everything the engine decides.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -117,6 +122,13 @@ pub trait Store: Send + Sync + 'static {
     fn load_feedback(&self) -> std::io::Result<Option<String>>;
     /// Replaces the file of opinions atomically.
     fn save_feedback(&self, yaml: &str) -> std::io::Result<()>;
+}
+
+/// The clock of this machine, Unix nanoseconds; 0 before 1970.
+pub fn now_unix_nano() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// What came of one step of a [`Listener`].

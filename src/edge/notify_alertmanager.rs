@@ -11,7 +11,7 @@ mod alert;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    BoxFuture, Listener, Tellings,
+    BoxFuture, Listener, Tellings, now_unix_nano,
     transport::{
         http_client::{self, CallError, HttpClient, Waits},
         metadata::HeaderSource,
@@ -35,7 +35,7 @@ use alert::{Alert, FiringAlert, Labels, OWN_LABELS, labels};
 
 /// Alerts in one request.
 const MAX_BATCH: usize = 64;
-/// Alerts that are kept up; an engine's default bound on open incidents for four tenants.
+/// Alerts that are kept up; the default bound on open incidents for 64 tenants.
 const MAX_ALERTS: usize = 16_384;
 /// Bytes read of Alertmanager's list of alerts.
 const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
@@ -367,10 +367,4 @@ impl Listener for Alertmanager {
     fn waiting(&self) -> usize {
         self.known.values().filter(|known| known.due).count()
     }
-}
-
-fn now_unix_nano() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }

@@ -9,18 +9,14 @@ mod record;
 
 pub use self::record::{Sender, event};
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Tellings},
+    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Tellings, now_unix_nano},
     engine::{
         correlate::{Change, Happened},
         tell::Report,
@@ -189,10 +185,4 @@ impl std::fmt::Debug for Events {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-fn now_unix_nano() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }

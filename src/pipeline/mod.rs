@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use incidents::Incidents;
 use memory::Memory;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store},
+    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
     engine::{
         correlate::{Change, Ending, Event, Happened, Incident, Status},
         embed::{Embedder, Embedding},
@@ -436,10 +436,4 @@ fn guarded<T>(step: &str, work: impl FnOnce() -> T) -> Option<T> {
         );
     }
     outcome.ok()
-}
-
-fn now_unix_nano() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }

@@ -3,7 +3,7 @@
 //! In: a state, events since. Out: a correlator that goes on with the same ids. Promises: export and restore change nothing
 //! that can be observed, to the bit; the journal tells the entries of the log and the names they were given, and replaying
 //! them folds the same incidents; an event that is known already changes nothing, and none reopens what is over. Absent on
-//! purpose: what is folded on top of the base, which is folded again; what is remembered for speed.
+//! purpose: what is folded on top of the base, which is folded again; since when ids are known: all are fresh again (`seen`).
 
 mod messages;
 
