@@ -2,7 +2,7 @@
 //! a file too long to read, or a clock, file, thread or socket inside the engine.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -238,7 +238,10 @@ fn every_file_can_be_read_in_one_sitting() {
 #[test]
 fn imports_go_down_the_floors() {
     let mut broken = Vec::new();
-    for source in sources() {
+    let sources = sources();
+    // What `edge/mod.rs` itself holds, the contracts, is everything there that is no module.
+    let edges: BTreeSet<&str> = sources.iter().filter(|s| s.floor() == "edge").map(|s| s.room()).collect();
+    for source in &sources {
         for import in source.imports() {
             let mut steps = import.split("::");
             let (floor, room) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
@@ -246,12 +249,12 @@ fn imports_go_down_the_floors() {
             let allowed = match source.floor() {
                 "engine" => floor == "engine" && (source.room() == "mod" || own || earlier_room(room, source.room())),
                 "edge" => {
-                    let shared = room == "transport" || room.chars().next().is_none_or(char::is_uppercase);
+                    let shared = room == "transport" || !edges.contains(room);
                     floor == "engine" || (floor == "edge" && (source.room() == "mod" || own || shared))
                 }
                 "telemetry" => floor == "telemetry",
                 "pipeline" => {
-                    let contract = floor == "edge" && room.chars().next().is_none_or(char::is_uppercase);
+                    let contract = floor == "edge" && !edges.contains(room);
                     matches!(floor, "engine" | "pipeline" | "telemetry") || contract
                 }
                 "config" => {
