@@ -11,31 +11,16 @@ Guarantees, with the real model:
 Needs what integration/api/requirements.txt names, which `make integration` installs.
 """
 
-import gzip
 import json
 import signal
 import subprocess
 from collections import Counter
 
 from api.client import Client, grpc
-from processes import EXAMPLES, ROOT, ProcessTest, free_port, harbinger
+from processes import EXAMPLES, ProcessTest, free_port, harbinger
+from recorded import attributes, fault, records_of, slice_of
 
-RECORDING = ROOT / "integration/recording/recording.jsonl.gz"
-TRUTH = ROOT / "integration/recording/truth.json"
 INCIDENTS = "harbinger.v1.Incidents"
-
-
-def records_of(request):
-    for resource in request["resourceLogs"]:
-        for scope in resource["scopeLogs"]:
-            yield from scope["logRecords"]
-
-
-def incident_of(record):
-    for attribute in record.get("attributes", []):
-        if attribute["key"] == "incident_id":
-            return attribute["value"]["stringValue"]
-    return None
 
 
 class Api(ProcessTest):
@@ -59,13 +44,9 @@ class Api(ProcessTest):
         return process, client
 
     def replay(self, name, start, end, speed):
-        """Replays the recording's lines whose first record lies in [start, end)."""
+        """Replays the recording's requests whose first record lies in [start, end)."""
         path = self.dir / name
-        with gzip.open(RECORDING, "rt", encoding="utf-8") as lines, open(path, "w", encoding="utf-8") as out:
-            for line in lines:
-                first = next(records_of(json.loads(line)))
-                if start <= int(first["timeUnixNano"]) / 1e9 < end:
-                    out.write(line)
+        slice_of(path, start, end)
         command = [harbinger(), "replay", str(path), "--to", f"http://localhost:{self.port}", "--speed", speed]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
@@ -87,10 +68,7 @@ class Api(ProcessTest):
                 return found
 
     def test_a_client_without_stubs(self):
-        truth = json.loads(TRUTH.read_text(encoding="utf-8"))
-        fault = next(fault for fault in truth["faults"] if fault["name"] == "redis_cannot_persist")
-        start, end = (int(fault[side]["unixNano"]) / 1e9 for side in ("start", "end"))
-
+        start, end = fault("redis_cannot_persist")
         agent, client = self.agent()
         self.assertLessEqual({INCIDENTS, "grpc.health.v1.Health"}, set(client.services()))
         for service in ("", INCIDENTS):
@@ -118,7 +96,8 @@ class Api(ProcessTest):
         self.assertIn(incident_id, {incident["id"] for incident in incidents})
         went_out = Counter()
         with open(self.dir / "judged.jsonl", encoding="utf-8") as lines:
-            went_out.update(incident_of(record) for line in lines for record in records_of(json.loads(line)))
+            for line in lines:
+                went_out.update(attributes(record).get("incident_id") for record in records_of(json.loads(line)))
         for incident in incidents:
             if incident["state"] == "INCIDENT_STATE_MERGED":
                 continue
