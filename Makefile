@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python collector alertmanager bench evaluate recording clean
+.PHONY: help assets build demo run test lint integration integration-python collector alertmanager bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -47,6 +47,9 @@ target/integration/python/.stamp: integration/api/requirements.txt
 
 integration: assets build collector alertmanager integration-python ## the agent beside real processes: Collector, Alertmanager, kill -9, a client in Python
 	cd integration && python3 -m unittest -v
+
+fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"
+	@python3 fuzz/run.py $(FUZZ_FLAGS)
 
 bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved
 	@cd integration && python3 bench.py

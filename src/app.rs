@@ -6,6 +6,8 @@
 //! anything that a room or an edge could know by itself.
 
 mod kept;
+mod shutdown;
+mod status;
 mod ways_out;
 
 use std::{
@@ -21,29 +23,17 @@ use tokio::{
     task::JoinSet,
 };
 
+use status::Status;
+
 use crate::{
     config::{self, Extension, Harbinger, Loaded, Receiver, Settings, service},
-    edge::{
-        self, Store, api,
-        health::{self, Pages},
-        model::OnnxEmbedder,
-        receive_grpc,
-        store::StateDirectory,
-    },
-    engine::{
-        self,
-        embed::Embedder,
-        score::{Committee, Phase},
-        tenants::Tenants,
-    },
-    pipeline::{Mode, Parts, Pipeline, recovery},
+    edge::{self, Store, api, memory_limiter::MemoryLimiter, model::OnnxEmbedder, receive_grpc, store::StateDirectory},
+    engine::{self, embed::Embedder, score::Committee, tenants::Tenants},
+    pipeline::{Parts, Pipeline, recovery},
     telemetry::{self, Metrics},
 };
 
 pub use kept::{learned, opinions, save_snapshot};
-
-/// How long requests in flight are given once the agent is told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// Rereads the configuration that the agent was started with.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
@@ -80,17 +70,18 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
         receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
     }
-    let pages = bind_pages(settings).await?;
+    let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
     let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
     let listeners = ways_out::listen(settings, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
+    let status = Arc::new(Status::new(Arc::clone(&pipeline)));
 
     let mut tasks = JoinSet::new();
     for (pages, kind) in pages {
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
-        let contents = kind.contents(&pipeline, &metrics);
+        let contents = kind.contents(&status, &metrics);
         tasks.spawn(async move { pages.serve(contents).await.context("a status page ended") });
     }
     for api in apis {
@@ -99,11 +90,12 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         let incident_attribute = settings.harbinger.attributes.incident_id.clone();
         tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
     }
+    let intake = limit_memory(settings, &pipeline, &metrics, &mut tasks)?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for receiver in receivers {
         tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
-        let intake: Arc<dyn edge::Intake> = Arc::clone(&pipeline) as _;
+        let intake = Arc::clone(&intake);
         let mut stopped = stopped.clone();
         let shutdown = async move {
             // An error means that the sender is gone, which is a stop as well.
@@ -119,40 +111,62 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         ));
     }
 
-    let ended = wait_for_the_end(&pipeline, reload, &mut serving, &mut tasks).await;
+    status.set_serving(true);
+    let mut signals = Signals::listen()?;
+    let ended = wait_for_the_end(&pipeline, reload, &mut signals, &mut serving, &mut tasks).await;
+    status.set_serving(false);
     let _ = stop.send(true);
-    let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(
-            seconds = DRAIN.as_secs(),
-            "requests still in flight are given up; their callers were not answered"
-        );
+    let running = shutdown::Running {
+        serving,
+        pipeline,
+        listeners,
+    };
+    tokio::select! {
+        () = shutdown::finish(running, settings.shutdown_timeout) => tracing::info!("stopped"),
+        () = signals.stop() => tracing::warn!("told a second time to stop: nothing more is waited for"),
     }
-    listeners.finish().await;
     tasks.shutdown().await;
-    tokio::task::spawn_blocking(move || pipeline.save()).await?;
-    tracing::info!("stopped");
     ended
+}
+
+/// What the system asks of the agent.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the agent is told to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Waits for a signal to stop, or for something that should serve for ever to end.
 async fn wait_for_the_end(
     pipeline: &Pipeline,
     reload: Reload<'_>,
+    signals: &mut Signals,
     serving: &mut JoinSet<()>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
-    let listen = |kind| -> Result<Signal> { Ok(signal(kind)?) };
-    let (mut interrupt, mut terminate, mut hangup) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::hangup())?,
-    );
     loop {
         tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            _ = hangup.recv() => apply(reload, pipeline),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.hangup.recv() => apply(reload, pipeline),
             Some(ended) = serving.join_next() => {
                 ended?;
                 bail!("a receiver stopped by itself");
@@ -178,6 +192,35 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
         Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
         Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
     }
+}
+
+/// The way in, behind the memory limiter if there is one.
+fn limit_memory(
+    settings: &Settings,
+    pipeline: &Arc<Pipeline>,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<Arc<dyn edge::Intake>> {
+    let intake: Arc<dyn edge::Intake> = Arc::clone(pipeline) as _;
+    let Some((id, limits)) = &settings.memory_limiter else {
+        return Ok(intake);
+    };
+    let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
+    tracing::info!(
+        soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
+        "requests are refused, for now, while the process has more memory than this"
+    );
+    let limited = limiter.before(intake);
+    let metrics = Arc::clone(metrics);
+    tasks.spawn(async move {
+        let watching = limiter.watch(|limiter| {
+            metrics.process_memory_rss_bytes.set(limiter.resident_bytes());
+            metrics.memory_limited.set(u64::from(limiter.is_refusing()));
+        });
+        watching.await;
+        Ok(())
+    });
+    Ok(limited)
 }
 
 /// Tells the engine that time passes, also while nothing comes.
@@ -282,83 +325,6 @@ fn recover(
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
     Ok((recovered.state, recovered.past, loaded.next_epoch()))
-}
-
-/// A kind of status page.
-#[derive(Clone, Copy)]
-enum Kind {
-    Health,
-    Prometheus,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Health => "health",
-            Self::Prometheus => "metrics",
-        }
-    }
-
-    fn contents(self, pipeline: &Arc<Pipeline>, metrics: &Arc<Metrics>) -> Vec<health::Page> {
-        match self {
-            Self::Prometheus => {
-                let metrics = Arc::clone(metrics);
-                let page = move || health::Answer::metrics(metrics.prometheus());
-                vec![("/metrics", Arc::new(page))]
-            }
-            Self::Health => {
-                let (whole, detection) = (Arc::clone(pipeline), Arc::clone(pipeline));
-                vec![
-                    ("/", Arc::new(move || health::Answer::json(200, &status(&whole)))),
-                    ("/detection", {
-                        Arc::new(move || {
-                            let red = !detection.model_healthy() && detection.mode() != Mode::Off;
-                            health::Answer::json(if red { 503 } else { 200 }, &status(&detection))
-                        })
-                    }),
-                ]
-            }
-        }
-    }
-}
-
-/// What the health page says: the agent is alive if it answers at all; detection has a light of its own.
-fn status(pipeline: &Pipeline) -> serde_json::Value {
-    let detection = match (pipeline.mode(), pipeline.model_healthy(), pipeline.phase()) {
-        (Mode::Off, ..) => "off",
-        (_, false, _) => "degraded",
-        (_, true, Phase::Ready { .. }) => "ready",
-        (_, true, _) => "warming_up",
-    };
-    serde_json::json!({
-        "status": "Server available",
-        "detection": { "status": detection, "detail": pipeline.describe() },
-    })
-}
-
-async fn bind_pages(settings: &Settings) -> Result<Vec<(Pages, Kind)>> {
-    let mut pages = Vec::new();
-    for (id, extension) in &settings.extensions {
-        let Extension::HealthCheck(health) = extension else {
-            continue;
-        };
-        let bound = Pages::bind(&health.endpoint).await;
-        let context = || format!("extensions.{id}.endpoint: cannot listen on {}", health.endpoint);
-        pages.push((bound.with_context(context)?, Kind::Health));
-    }
-    for reader in readers(settings) {
-        if let Some(pull) = &reader.pull {
-            let endpoint = pull.exporter.prometheus.endpoint();
-            let context = || {
-                format!(
-                    "service.telemetry.metrics.readers: cannot serve metrics on {endpoint}; \
-                     choose another port, or turn them off by `level: none`"
-                )
-            };
-            pages.push((Pages::bind(&endpoint).await.with_context(context)?, Kind::Prometheus));
-        }
-    }
-    Ok(pages)
 }
 
 async fn bind_apis(settings: &Settings) -> Result<Vec<api::Api>> {

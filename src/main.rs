@@ -14,6 +14,10 @@ use harbinger::{
     config::ConfigError,
 };
 
+/// Gives memory back to the system soon after it is free, so that what the memory limiter sees is what is used.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(std::env::args_os()) {
         Ok(code) => code,

@@ -125,6 +125,7 @@ metrics! {
     Counter over_budget_episodes: "Episodes not marked because their service had detection.max_episodes_per_hour already.";
     Counter released_episodes: "Episodes not marked because many harmless ones began at once, as after a release.";
     Counter drift_alarms: "Times that what is usual had changed, and training began anew.";
+    Counter clock_jumps_back: "Times that this machine's clock went back by more than a minute; open incidents were closed.";
     Counter evicted_templates: "Templates forgotten for want of room (detection.max_templates).";
     Counter degraded_log_records: "Records without a verdict because their embedding was missing.";
     Counter warming_up_log_records: "Records that passed before the model was trained.";
@@ -146,6 +147,7 @@ metrics! {
     Counter notifications_dropped: "Changes of incidents that notifiers had no room for.";
     Counter embedding_templates: "Templates the model has embedded.";
     Counter embedding_failed_templates: "Templates the model failed on.";
+    Counter embedding_hangs: "Times that the model was seen to hang.";
     Counter embedding_late_templates: "Embeddings that came after a request's deadline.";
     Counter embedding_queue_overflow_templates: "Templates that found the queue to the model full.";
     Counter fits: "Trainings of the autoencoder that have finished.";
@@ -155,6 +157,8 @@ metrics! {
     Gauge tenants: "Tenants that are told apart, as of the last record that met a tenant still learning.";
     Gauge open_incidents: "Incidents now open.";
     Gauge templates: "Templates now known.";
+    Gauge process_memory_rss_bytes: "Bytes of memory the process has resident; known where a memory_limiter looks.";
+    Gauge memory_limited: "1 while requests are refused because memory is near its limit, else 0.";
     Gauge requests_in_flight: "Requests now between a caller and the next hop.";
     Gauge detection_ready: "1 when the model is trained and works, else 0.";
     Gauge warm_up_remaining_log_records: "Records still needed before the first training, 0 once it is done.";

@@ -71,11 +71,6 @@ pub fn unknown_type(role: Role, kind: &str) -> String {
              before or behind"
                 .to_owned()
         }
-        (Role::Processor, "memory_limiter") => {
-            "`memory_limiter` comes with a later version; remove it here (requests, queues and caches are bounded by \
-             themselves)"
-                .to_owned()
-        }
         (Role::Extension, "file_storage") => {
             "`file_storage` comes with sending queues, in a later version; what was learned is kept by \
              `processors.harbinger.state`: remove it here"

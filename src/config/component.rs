@@ -59,8 +59,13 @@ pub struct ComponentType {
     pub description: &'static str,
 }
 
+/// The processor that judges.
+pub const HARBINGER: &str = "harbinger";
+/// The processor that stands before it.
+pub const MEMORY_LIMITER: &str = "memory_limiter";
+
 /// Every type there is.
-pub const TYPES: [ComponentType; 7] = [
+pub const TYPES: [ComponentType; 8] = [
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
@@ -70,10 +75,17 @@ pub const TYPES: [ComponentType; 7] = [
     },
     ComponentType {
         role: Role::Processor,
-        name: "harbinger",
+        name: HARBINGER,
         old_name: None,
         stability: "beta",
         description: "marks anomalous records and groups incidents; changes nothing else",
+    },
+    ComponentType {
+        role: Role::Processor,
+        name: MEMORY_LIMITER,
+        old_name: None,
+        stability: "beta",
+        description: "refuses requests, for now, while the process is near its memory limit",
     },
     ComponentType {
         role: Role::Exporter,

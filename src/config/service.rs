@@ -3,7 +3,7 @@
 //! What enters: the `service` section. What leaves: [`Service`]. Promise: defaults are the Collector's: `info` to
 //! standard error, Prometheus on localhost:8888. Absent on purpose: traces of the agent's own, sampling of its log.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,40 @@ pub struct Service {
     pub pipelines: BTreeMap<String, Pipeline>,
     /// What the agent says of itself.
     pub telemetry: Telemetry,
+    /// How it ends.
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// The key of `service` about the end of the agent; the Collector has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ending {
+    /// From the signal to stop until the process is gone, whatever hangs.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self {
+            // Below the 30 s after which Kubernetes kills.
+            shutdown_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Ending {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead, after the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.shutdown_timeout < Duration::from_secs(1) {
+            return Err("shutdown_timeout: shorter than a second; write `20s`".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// `service.pipelines.logs`

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     edge::{
         api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
-        export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
+        export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings,
+        memory_limiter::Settings as MemoryLimiterSettings, model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings,
     },
@@ -44,9 +45,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// The engine, if this is its id.
+    pub(super) fn harbinger(&self, processor: &ComponentId) -> Option<&Harbinger> {
+        match self.processors.get(processor)? {
+            Processor::Harbinger(harbinger) => Some(harbinger),
+            Processor::MemoryLimiter(_) => None,
+        }
+    }
+
     /// The exporter that a processor names for its events.
     pub(super) fn events_exporter(&self, processor: &ComponentId) -> Option<ComponentId> {
-        let Processor::Harbinger(harbinger) = self.processors.get(processor)?;
+        let harbinger = self.harbinger(processor)?;
         let events = Some(&harbinger.events).filter(|events| events.enabled)?;
         ComponentId::of(Role::Exporter, events.exporter.as_deref()?)
             .ok()
@@ -59,6 +68,8 @@ impl Config {
 pub struct Settings {
     /// The ways in; at least one.
     pub receivers: Vec<(ComponentId, Receiver)>,
+    /// What refuses requests while memory is short.
+    pub memory_limiter: Option<(ComponentId, MemoryLimiterSettings)>,
     /// The engine's name in the configuration.
     pub processor: ComponentId,
     /// The engine.
@@ -71,6 +82,8 @@ pub struct Settings {
     pub extensions: Vec<(ComponentId, Extension)>,
     /// What the agent says of itself.
     pub telemetry: Telemetry,
+    /// From the signal to stop until the process is gone.
+    pub shutdown_timeout: Duration,
 }
 
 /// A receiver of any type.
@@ -101,6 +114,8 @@ pub struct Protocols {
 pub enum Processor {
     /// `harbinger`
     Harbinger(Box<Harbinger>),
+    /// `memory_limiter`
+    MemoryLimiter(MemoryLimiterSettings),
 }
 
 /// An exporter of any type.

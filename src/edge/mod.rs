@@ -26,6 +26,7 @@ pub mod export_file;
 pub mod export_otlp;
 pub mod files;
 pub mod health;
+pub mod memory_limiter;
 pub mod model;
 pub mod notify_alertmanager;
 pub mod notify_webhook;
@@ -96,6 +97,13 @@ pub enum Refusal {
 
 /// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records.
 pub trait Intake: Send + Sync + 'static {
+    /// Whether a request would be taken now. Receivers ask before they read a body, so that a refusal costs nothing.
+    ///
+    /// # Errors
+    /// What to tell the caller instead.
+    fn ready(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
     /// Takes one request; `Ok` holds the `ExportLogsServiceResponse` bytes for the caller.
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
 }

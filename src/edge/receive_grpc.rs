@@ -252,6 +252,7 @@ impl Service {
         let Some(mut place) = self.admission.enter() else {
             return Err(busy("too many requests at the same time (`max_requests_in_flight`)"));
         };
+        self.intake.ready().map_err(status::of_refusal)?;
         let encoding = Compression::of(&headers).map_err(unknown_encoding)?;
         let deadline = caller_timeout(&headers).map(|timeout| arrival + answer_within(timeout));
         let reading = self.read(body, encoding, &mut place);

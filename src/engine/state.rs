@@ -165,6 +165,12 @@ impl State {
         }
     }
 
+    /// The machine's clock went back: what is open ends, and the stream's time begins anew.
+    pub fn turn_back(&mut self) {
+        self.heard = None;
+        self.correlator.turn_back();
+    }
+
     /// Takes note of a batch's templates.
     fn observe(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) {
         let mut last_seen = vec![0u64; batch.templates.len()];

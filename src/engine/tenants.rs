@@ -53,6 +53,11 @@ pub enum Note {
         /// How many places there are.
         max_tenants: usize,
     },
+    /// The machine's clock went back.
+    ClockWentBack {
+        /// By how many seconds.
+        by_s: u64,
+    },
 }
 
 impl fmt::Display for Note {
@@ -67,9 +72,16 @@ impl fmt::Display for Note {
                 "more than {max_tenants} tenants: the records of further ones are judged together, without quotations; \
                  raise tenant.max_tenants to tell them apart"
             ),
+            Self::ClockWentBack { by_s } => write!(
+                out,
+                "the clock of this machine went back by {by_s} s: open incidents are closed, and new ones begin by the new time"
+            ),
         }
     }
 }
+
+/// Batches that wait for each other, and a clock that is set right by a little, are no news.
+const CLOCK_TOLERANCE_NANO: u64 = 60_000_000_000;
 
 /// How a tenant's state begins.
 #[derive(Debug)]
@@ -113,6 +125,8 @@ pub struct Tenants {
     last_fitted: Tenant,
     noted_too_many: bool,
     notes: Vec<Note>,
+    /// The latest arrival of a batch.
+    arrival_unix_nano: u64,
 }
 
 impl Tenants {
@@ -138,6 +152,7 @@ impl Tenants {
             last_fitted: Tenant::default(),
             noted_too_many: false,
             notes: Vec::new(),
+            arrival_unix_nano: 0,
         }
     }
 
@@ -193,8 +208,28 @@ impl Tenants {
         self.settings.enabled() || *tenant == Tenant::default()
     }
 
+    /// It was this late already, as one knows who has read when a snapshot was saved.
+    pub fn heard_until(&mut self, unix_nano: u64) {
+        self.arrival_unix_nano = self.arrival_unix_nano.max(unix_nano);
+    }
+
+    /// A clock that goes back would leave everything that comes too late to be an incident until it has caught up.
+    fn look_at_clock(&mut self, arrival_unix_nano: u64) {
+        let back_nano = self.arrival_unix_nano.saturating_sub(arrival_unix_nano);
+        if back_nano <= CLOCK_TOLERANCE_NANO {
+            self.arrival_unix_nano = self.arrival_unix_nano.max(arrival_unix_nano);
+            return;
+        }
+        self.arrival_unix_nano = arrival_unix_nano;
+        self.states.values_mut().for_each(State::turn_back);
+        self.notes.push(Note::ClockWentBack {
+            by_s: back_nano / 1_000_000_000,
+        });
+    }
+
     /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict.
     pub fn commit(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) -> Committed {
+        self.look_at_clock(batch.arrival_unix_nano);
         if let Some(verdicts) = self.retries.recall(batch.request_hash, batch.arrival_unix_nano) {
             return Committed {
                 verdicts,

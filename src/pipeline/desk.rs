@@ -4,7 +4,12 @@
 //! what the engine thinks of it now, or what it was when it ended; the state is locked for one tenant's answer at a time.
 //! Absent on purpose: the protocol that questions come by.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::{Mode, Pipeline, lock};
 use crate::{
@@ -22,6 +27,8 @@ use crate::{
 
 /// Merges that are followed from an id; each leads to an older incident.
 const MAX_MERGES: usize = 64;
+/// How long health says that the clock went back.
+const CLOCK_JUMP_IS_NEWS: Duration = Duration::from_secs(15 * 60);
 
 impl Pipeline {
     fn tenant_names(&self) -> Vec<Tenant> {
@@ -49,7 +56,14 @@ impl Pipeline {
 
     /// How far detection has come, in words.
     pub fn describe(&self) -> String {
-        let detection = self.describe_detection();
+        let mut detection = self.describe_detection();
+        let jump = *self.clock_jump.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, by_s)) = jump.filter(|(at, _)| at.elapsed() < CLOCK_JUMP_IS_NEWS) {
+            detection = format!(
+                "{detection}; this machine's clock went back by {by_s} s {} s ago, so open incidents were closed",
+                at.elapsed().as_secs()
+            );
+        }
         match self.tenants() {
             (0 | 1, _) => detection,
             (tenants, ready) => {

@@ -3,10 +3,12 @@
 //! What enters: the templates of a request and a deadline. What leaves: their embeddings, or their absence.
 //! Promises: one embedding per template however many requests ask for it at once (single flight); the queue is bounded;
 //! nobody waits past the deadline; an embedding that comes after somebody gave up is handed to `late`; a failing or
-//! panicking model costs verdicts, never a thread. Absent on purpose: retries (the next sight of a template asks again).
+//! panicking model costs verdicts, never a thread; a model that hangs is known to hang, is not waited for by requests, and
+//! does not keep the agent from ending. Absent on purpose: retries (the next sight of a template asks again), and ending a
+//! call into the model, which nobody can.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -30,6 +32,11 @@ use crate::{
 
 /// Texts given to the model at once.
 const BATCH_SIZE: usize = 32;
+
+/// A call into the model that takes longer than this many deadlines hangs: 10 s by default.
+const HANGS_AFTER_DEADLINES: u32 = 40;
+/// How long the end waits for a call into the model. The runtime should not be taken down under one.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How embeddings are waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,15 +80,22 @@ struct Flight {
 struct Queue {
     waiting: VecDeque<(BatchTemplate, Arc<Flight>)>,
     in_flight: HashMap<TemplateKey, Arc<Flight>>,
+    /// When each thread that is in the model went into it.
+    calls: BTreeMap<usize, std::time::Instant>,
+    /// Threads that have not ended.
+    running: usize,
     closed: bool,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
     work: Condvar,
+    ended: Condvar,
     memo: Memo,
     max_queue: usize,
     failing: AtomicBool,
+    hanging: AtomicBool,
+    hangs_after: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -103,9 +117,12 @@ impl Embeddings {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
+            ended: Condvar::new(),
             memo: Memo::new(settings.memo_capacity),
             max_queue: settings.max_queue,
             failing: AtomicBool::new(false),
+            hanging: AtomicBool::new(false),
+            hangs_after: settings.deadline.saturating_mul(HANGS_AFTER_DEADLINES),
             metrics,
         });
         let mut threads = Vec::new();
@@ -113,7 +130,12 @@ impl Embeddings {
             for index in 0..settings.threads.max(1) {
                 let (shared, embedder, late) = (Arc::clone(&shared), Arc::clone(&embedder), Arc::clone(&late));
                 let thread = thread::Builder::new().name(format!("embedding-{index}"));
-                threads.push(thread.spawn(move || shared.work(&*embedder, &*late))?);
+                shared.lock().running += 1;
+                threads.push(thread.spawn(move || {
+                    shared.work(index, &*embedder, &*late);
+                    shared.lock().running -= 1;
+                    shared.ended.notify_all();
+                })?);
             }
         }
         Ok(Self {
@@ -132,9 +154,14 @@ impl Embeddings {
         !self.threads.is_empty()
     }
 
-    /// Whether there is a model and its last call succeeded.
+    /// Whether there is a model, its last call succeeded, and none hangs.
     pub fn healthy(&self) -> bool {
-        self.has_model() && !self.shared.failing.load(Ordering::Relaxed)
+        self.has_model() && !self.shared.failing.load(Ordering::Relaxed) && !self.shared.hangs()
+    }
+
+    /// Whether a thread has ended, which only a bug can bring about.
+    pub fn is_dead(&self) -> bool {
+        self.threads.iter().any(thread::JoinHandle::is_finished)
     }
 
     /// The embeddings of `templates`, each `None` if the model is missing, failing, overloaded or too slow.
@@ -147,7 +174,13 @@ impl Embeddings {
             return found;
         }
         let flights = self.board(templates, &found);
-        let deadline = latest.min(Instant::now() + self.deadline);
+        // What hangs is not waited for, or each request with a new template would be late.
+        let patience = if self.shared.hangs() {
+            Duration::ZERO
+        } else {
+            self.deadline
+        };
+        let deadline = latest.min(Instant::now() + patience);
         for (slot, flight) in found.iter_mut().zip(flights) {
             if let Some(flight) = flight {
                 *slot = flight.outcome_by(deadline).await;
@@ -189,17 +222,15 @@ impl Embeddings {
 
 impl Drop for Embeddings {
     fn drop(&mut self) {
-        {
-            let mut queue = self.shared.lock();
-            queue.closed = true;
-            queue.waiting.clear();
-        }
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        queue.waiting.clear();
         self.shared.work.notify_all();
-        // The runtime must not be taken down under a running model.
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has nothing left to wait for.
-            let _ = thread.join();
-        }
+        // Whatever this ends with: there is nothing more to be done about a call that hangs.
+        let _ = self
+            .shared
+            .ended
+            .wait_timeout_while(queue, LAST_CALL, |queue| queue.running > 0);
     }
 }
 
@@ -222,11 +253,32 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a call into the model takes so long that it will hardly come back. Counts and says it once.
+    fn hangs(&self) -> bool {
+        let hangs = self
+            .lock()
+            .calls
+            .values()
+            .any(|since| since.elapsed() > self.hangs_after);
+        if hangs && !self.hanging.swap(true, Ordering::Relaxed) {
+            self.metrics.embedding_hangs.add(1);
+            tracing::error!(
+                after_s = self.hangs_after.as_secs_f64(),
+                "the model hangs: records with new texts go on with harbinger.verdict=degraded; restart the agent if it stays so"
+            );
+        } else if !hangs && self.hanging.swap(false, Ordering::Relaxed) {
+            tracing::info!("the model answers again");
+        }
+        hangs
+    }
+
     /// Life of an embedding thread.
-    fn work(&self, embedder: &dyn Embedder, late: &Late) {
+    fn work(&self, index: usize, embedder: &dyn Embedder, late: &Late) {
         while let Some(batch) = self.next_batch() {
             let texts: Vec<&str> = batch.iter().map(|(template, _)| &*template.text).collect();
+            self.lock().calls.insert(index, std::time::Instant::now());
             let embeddings = self.embed(embedder, &texts);
+            self.lock().calls.remove(&index);
             for (index, (template, flight)) in batch.iter().enumerate() {
                 let embedding = embeddings.as_ref().and_then(|all| all.get(index)).cloned();
                 if let Some(embedding) = &embedding {
@@ -240,7 +292,9 @@ impl Shared {
                     && flight.somebody_gave_up.load(Ordering::SeqCst)
                 {
                     self.metrics.embedding_late_templates.add(1);
-                    late(template, embedding);
+                    if catch_unwind(AssertUnwindSafe(|| late(template, embedding))).is_err() {
+                        tracing::error!("a panic in the engine; an embedding that came late is lost");
+                    }
                 }
             }
         }
@@ -263,11 +317,12 @@ impl Shared {
     fn embed(&self, embedder: &dyn Embedder, texts: &[&str]) -> Option<Vec<Embedding>> {
         let outcome = catch_unwind(AssertUnwindSafe(|| embedder.embed(texts)));
         let problem = match outcome {
-            Ok(Ok(embeddings)) => {
+            Ok(Ok(embeddings)) if embeddings.len() == texts.len() => {
                 self.failing.store(false, Ordering::Relaxed);
                 self.metrics.embedding_templates.add(texts.len() as u64);
                 return Some(embeddings);
             }
+            Ok(Ok(embeddings)) => format!("{} embeddings for {} texts", embeddings.len(), texts.len()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the model panicked".to_owned(),
         };

@@ -22,6 +22,7 @@ use crate::{
 /// The thread that fits.
 pub struct Fitting {
     jobs: SyncSender<(Tenant, FitJob)>,
+    thread: thread::JoinHandle<()>,
 }
 
 impl Fitting {
@@ -32,7 +33,7 @@ impl Fitting {
     pub fn start(state: Arc<Mutex<Tenants>>, memory: Arc<Memory>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         // One place is enough: the engine has at most one fit under way.
         let (jobs, due) = sync_channel::<(Tenant, FitJob)>(1);
-        thread::Builder::new().name("fitting".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("fitting".to_owned()).spawn(move || {
             for (tenant, job) in due {
                 let Ok(fitted) = catch_unwind(AssertUnwindSafe(|| job.run())) else {
                     tracing::error!("training the autoencoder panicked; the model that was there stays");
@@ -45,7 +46,12 @@ impl Fitting {
                 memory.save(&state);
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, thread })
+    }
+
+    /// Whether the thread has ended, which only a bug can bring about.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Starts the fit that is due, if one is.

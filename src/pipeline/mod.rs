@@ -26,6 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use fitting::Fitting;
 use incidents::Incidents;
@@ -46,6 +47,9 @@ use crate::{
     telemetry::Metrics,
 };
 use embedding::Embeddings;
+
+/// The wait asked of callers that come while the agent stops.
+const RETRY_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// What is done with verdicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,9 @@ pub struct Pipeline {
     model_version: Arc<str>,
     started: Instant,
     started_unix_nano: u64,
+    giving_up: watch::Sender<bool>,
+    /// When the machine's clock went back last, and by how many seconds.
+    clock_jump: Mutex<Option<(Instant, u64)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -152,6 +159,8 @@ impl Pipeline {
             model_version: Arc::from(model_version),
             started: Instant::now(),
             started_unix_nano,
+            giving_up: watch::Sender::new(false),
+            clock_jump: Mutex::default(),
             metrics: parts.metrics,
         };
         pipeline.observe_phase();
@@ -225,6 +234,19 @@ impl Pipeline {
     /// Whether there is a model and it works.
     pub fn model_healthy(&self) -> bool {
         self.embeddings.healthy()
+    }
+
+    /// A thread that should run for ever and does not, if there is one.
+    pub fn dead_worker(&self) -> Option<&'static str> {
+        if self.embeddings.is_dead() {
+            return Some("embedding thread");
+        }
+        self.fitting.is_dead().then_some("training thread")
+    }
+
+    /// Requests in flight are answered now: their callers should send them again, to whoever is there then.
+    pub fn give_up(&self) {
+        self.giving_up.send_replace(true);
     }
 
     /// Incidents that have been silent long enough are over, also while nothing comes.
@@ -327,6 +349,10 @@ impl Pipeline {
             self.metrics
                 .drift_alarms
                 .add(u64::from(matches!(note, Note::Of(_, score::Note::Drift))));
+            if let Note::ClockWentBack { by_s } = note {
+                self.metrics.clock_jumps_back.add(1);
+                *self.clock_jump.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), by_s));
+            }
             tracing::warn!("{note}");
         }
         self.count_since(before, &state);
@@ -417,7 +443,17 @@ impl Pipeline {
 
 impl Intake for Pipeline {
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        Box::pin(self.pass(request))
+        let mut giving_up = self.giving_up.subscribe();
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                outcome = self.pass(request) => outcome,
+                _ = giving_up.wait_for(|giving_up| *giving_up) => Err(Refusal::Unavailable {
+                    message: "the agent is stopping".into(),
+                    retry_after: Some(RETRY_AFTER_STOP),
+                }),
+            }
+        })
     }
 }
 

@@ -93,6 +93,7 @@ fn restored(settings: &engine::Settings, snapshot: &Snapshot) -> Result<Tenants,
             .restore(section.tenant(), scorer, correlator)
             .map_err(|problem| SnapshotError::Corrupt(format!("scorer: {problem}")))?;
     }
+    tenants.heard_until(snapshot.saved_at_unix_nano);
     Ok(tenants)
 }
 

@@ -19,6 +19,8 @@ mod command_line;
 mod config;
 /// The streaming graph equals the brute-force one, however the stream comes.
 mod correlation;
+/// A model, a disk or a clock that fails never stops a log.
+mod degrading;
 /// Records in, marked records out, in one process.
 mod end_to_end;
 /// What `harbinger evaluate` makes of labelled logs.
@@ -31,6 +33,8 @@ mod explaining;
 mod feedback;
 /// The floors of the house hold.
 mod floors;
+/// What fuzzing keeps and has found.
+mod fuzzed;
 /// The sentence model.
 mod model;
 /// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.

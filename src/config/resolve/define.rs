@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     super::{
-        component::{ComponentId, ComponentType, Components, Role},
+        component::{ComponentId, ComponentType, Components, MEMORY_LIMITER, Role},
         document::{Content, Entry, Node},
         read::{join, known_keys, refuse_unknown},
         settings::{
@@ -19,8 +19,9 @@ use super::{
 };
 use crate::{
     edge::{
-        api::Settings as ApiSettings, notify_alertmanager::Settings as AlertmanagerSettings,
-        notify_webhook::Settings as WebhookSettings, receive_grpc::Settings as GrpcSettings,
+        api::Settings as ApiSettings, memory_limiter::Settings as MemoryLimiterSettings,
+        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
+        receive_grpc::Settings as GrpcSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -99,7 +100,12 @@ impl Resolver {
         }))
     }
 
-    pub(super) fn processor(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Processor> {
+    pub(super) fn processor(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Processor> {
+        if kind.name == MEMORY_LIMITER {
+            let settings: MemoryLimiterSettings = self.read(node, key)?;
+            self.check(node, key, settings.validate())?;
+            return Some(Processor::MemoryLimiter(settings));
+        }
         if !self.is_section(node, key, "harbinger: {}") {
             return None;
         }

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use serde::de::DeserializeOwned;
 
 use super::{
-    component::{ComponentId, Components, Role},
+    component::{ComponentId, Components, HARBINGER, MEMORY_LIMITER, Role},
     document::{Content, Node},
     endpoints,
     finding::{ConfigError, Finding, Place},
@@ -162,7 +162,10 @@ impl Resolver {
 
     /// Events leave by an exporter that is defined; it need not be the pipeline's.
     fn check_events_exporter(&self, root: &Node, config: &Config, defined: &[Defined]) {
-        for (id, Processor::Harbinger(harbinger)) in &config.processors.0 {
+        for (id, processor) in &config.processors.0 {
+            let Processor::Harbinger(harbinger) = processor else {
+                continue;
+            };
             let Some(written) = &harbinger.events.exporter else {
                 continue;
             };
@@ -181,22 +184,33 @@ impl Resolver {
     /// What runs, if the pipeline is whole.
     fn running(&self, config: &Config) -> Option<Settings> {
         let pipeline = config.service.pipelines.values().next()?;
-        let ([processor], [exporter]) = (&*pipeline.processors, &*pipeline.exporters) else {
+        let [exporter] = &*pipeline.exporters else {
             return None;
         };
-        let Processor::Harbinger(harbinger) = config.processors.get(processor)?;
+        let of_kind = |kind: &str| pipeline.processors.iter().find(|id| id.kind == kind);
+        let processor = of_kind(HARBINGER)?;
+        let harbinger = config.harbinger(processor)?;
+        let memory_limiter = match of_kind(MEMORY_LIMITER) {
+            None => None,
+            Some(id) => match config.processors.get(id)? {
+                Processor::MemoryLimiter(settings) => Some((id.clone(), settings.clone())),
+                Processor::Harbinger(_) => None,
+            },
+        };
         let events_exporter = match config.events_exporter(processor).filter(|id| id != exporter) {
             None => None,
             Some(other) => Some((other.clone(), config.exporters.get(&other)?.clone())),
         };
         Some(Settings {
             receivers: chosen(&config.receivers, &pipeline.receivers)?,
+            memory_limiter,
             processor: processor.clone(),
-            harbinger: (**harbinger).clone(),
+            harbinger: harbinger.clone(),
             exporter: (exporter.clone(), config.exporters.get(exporter)?.clone()),
             events_exporter,
             extensions: chosen(&config.extensions, &config.service.extensions)?,
             telemetry: config.service.telemetry.clone(),
+            shutdown_timeout: config.service.ending.shutdown_timeout,
         })
     }
 }

@@ -6,11 +6,11 @@
 use super::{
     super::{
         advice,
-        component::{ComponentId, Role},
+        component::{ComponentId, HARBINGER, MEMORY_LIMITER, Role},
         document::{Content, Entry, Node},
         finding::{Finding, Place},
         read::{join, refuse_unknown},
-        service::{Pipeline, Service, Telemetry},
+        service::{Ending, Pipeline, Service, Telemetry},
         settings::Config,
     },
     Defined, Resolver,
@@ -27,7 +27,7 @@ impl Resolver {
         refuse_unknown(
             &section,
             "service",
-            &["extensions", "pipelines", "telemetry"],
+            &["extensions", "pipelines", "telemetry", "shutdown_timeout"],
             &self.findings,
         );
         service.extensions = self.references(&section, "service", Role::Extension, defined);
@@ -35,6 +35,16 @@ impl Resolver {
         if let Some(settings) = self.read::<Telemetry>(&telemetry, "service.telemetry") {
             self.check(&telemetry, "service.telemetry", settings.validate());
             service.telemetry = settings;
+        }
+        if let Some(entry) = section.entry("shutdown_timeout") {
+            let own = Node {
+                content: Content::Mapping(vec![entry.clone()]),
+                ..Node::empty(section.place.clone())
+            };
+            if let Some(ending) = self.read::<Ending>(&own, "service") {
+                self.check(&own, "service", ending.validate());
+                service.ending = ending;
+            }
         }
         let pipelines = self.section(&section, "pipelines");
         if !self.is_section(&pipelines, "service.pipelines", "logs: {receivers: [otlp], …}") {
@@ -101,19 +111,23 @@ impl Resolver {
                 "no receiver, so no log would come in; write `receivers: [otlp]`",
             );
         }
-        match pipeline.processors.len() {
-            _ if written(Role::Processor) == 0 => self.tell(
-                at("processors"),
-                join(key, "processors"),
+        let of_kind = |kind: &str| pipeline.processors.iter().filter(|id| id.kind == kind).count();
+        let processors = |message: &str| self.tell(at("processors"), join(key, "processors"), message);
+        if written(Role::Processor) == of_kind(MEMORY_LIMITER) {
+            processors(
                 "without `harbinger` nothing is judged; write `processors: [harbinger]` (to pass records on untouched set \
                  its `detection: {mode: off}`)",
-            ),
-            0 | 1 => {}
-            _ => self.tell(
-                at("processors"),
-                join(key, "processors"),
-                "a record is judged once; write one processor, `[harbinger]`",
-            ),
+            );
+        }
+        if of_kind(HARBINGER) > 1 {
+            processors("a record is judged once; write one processor `harbinger`");
+        }
+        if of_kind(MEMORY_LIMITER) > 1 {
+            processors("memory is limited once; write one processor `memory_limiter`");
+        } else if pipeline.processors.iter().skip(1).any(|id| id.kind == MEMORY_LIMITER) {
+            processors(
+                "`memory_limiter` refuses before anything is done; write it first: `[memory_limiter, harbinger]`",
+            );
         }
         match pipeline.exporters.len() {
             _ if written(Role::Exporter) == 0 => self.tell(at("exporters"), join(key, "exporters"), "no exporter, so no log would go out; write `exporters: [otlp_grpc]`"),

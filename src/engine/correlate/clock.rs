@@ -87,6 +87,16 @@ impl Clock {
         self.now = Some(self.now.map_or(time, |now| now.max(time)));
     }
 
+    /// How far apart two records can be and still matter to each other, lateness included.
+    pub fn reach(&self) -> u64 {
+        self.leap
+    }
+
+    /// It has heard nothing yet.
+    pub fn begin_anew(&mut self) {
+        (self.now, self.ahead, self.late) = (None, (u64::MAX, 0), (0, 0));
+    }
+
     /// Whether `time` lies further ahead than the clock believes yet.
     pub fn is_ahead(&self, time: u64) -> bool {
         self.now.is_some_and(|now| time > now.saturating_add(self.leap))

@@ -215,6 +215,11 @@ impl Correlator {
         either!(self, it => it.advance(time_unix_nano));
     }
 
+    /// Time begins anew, earlier than it was: closes everything, as if all had been silent long enough.
+    pub fn turn_back(&mut self) {
+        either!(self, it => it.turn_back());
+    }
+
     /// How many incidents are open.
     pub fn open_incidents(&self) -> usize {
         either!(self, it => it.open_incidents())

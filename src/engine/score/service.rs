@@ -79,7 +79,7 @@ impl Service {
 
     /// Whether one more anomalous episode may be opened under the hourly budget; counts it if so.
     pub(super) fn spend(&mut self, now_unix_nano: u64, max_an_hour: usize) -> bool {
-        forget_before(&mut self.openings, now_unix_nano.saturating_sub(HOUR_NANO));
+        forget_far(&mut self.openings, now_unix_nano, HOUR_NANO);
         let granted = self.openings.len() < max_an_hour;
         if granted {
             self.openings.push_back(now_unix_nano);
@@ -89,7 +89,7 @@ impl Service {
 
     /// Counts an episode that is news and nothing worse; whether there are so many that it is a release.
     pub(super) fn is_release(&mut self, now_unix_nano: u64) -> bool {
-        forget_before(&mut self.plain_openings, now_unix_nano.saturating_sub(RELEASE_NANO));
+        forget_far(&mut self.plain_openings, now_unix_nano, RELEASE_NANO);
         self.plain_openings.push_back(now_unix_nano);
         if self.plain_openings.len() > RELEASE_OPENINGS + 1 {
             self.plain_openings.pop_front();
@@ -107,9 +107,19 @@ impl Service {
     }
 }
 
-fn forget_before(times: &mut VecDeque<u64>, from_unix_nano: u64) {
-    while times.front().is_some_and(|at| *at < from_unix_nano) {
+/// Forgets what is longer ago than `within_nano`, and what lies as far ahead: a clock that was wrong has been set right.
+fn forget_far(times: &mut VecDeque<u64>, now_unix_nano: u64, within_nano: u64) {
+    while times
+        .front()
+        .is_some_and(|at| *at < now_unix_nano.saturating_sub(within_nano))
+    {
         times.pop_front();
+    }
+    while times
+        .back()
+        .is_some_and(|at| *at > now_unix_nano.saturating_add(within_nano))
+    {
+        times.pop_back();
     }
 }
 

@@ -261,12 +261,12 @@ fn the_reference_never_goes_stale() {
     let files = Files::new(&[(
         "least.yaml",
         "receivers: {otlp: {protocols: {grpc: }}}
-processors: {harbinger: }
+processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
 exporters: {otlp_grpc: {endpoint: 'http://localhost:14317'}, file: {path: ./harbinger-out.jsonl}, debug: }
 extensions: {health_check: , harbinger_api: }
 service:
   extensions: [health_check, harbinger_api]
-  pipelines: {logs: {receivers: [otlp], processors: [harbinger], exporters: [otlp_grpc]}}",
+  pipelines: {logs: {receivers: [otlp], processors: [memory_limiter, harbinger], exporters: [otlp_grpc]}}",
     )]);
     let least = load(&[&files.path("least.yaml")], &[]).unwrap().config;
     let reference = load(&[REFERENCE], &[]).unwrap().config;

@@ -81,6 +81,13 @@ impl Components {
         self.close_silent();
     }
 
+    /// Time begins anew, earlier than it was: everything is closed.
+    pub fn turn_back(&mut self) {
+        let Some(now) = self.clock.now else { return };
+        self.advance(now.saturating_add(self.clock.reach().saturating_mul(2)));
+        self.clock.begin_anew();
+    }
+
     /// A record within reach of one or two runs of its template.
     fn extend(&mut self, node: &Node<'_>, run: u32, near: &[u32]) -> Option<IncidentId> {
         let time = node.time_unix_nano;

@@ -332,6 +332,17 @@ impl Evidence {
         self.settle();
     }
 
+    /// Time begins anew, earlier than it was: everything is settled and closed.
+    pub fn turn_back(&mut self) {
+        let Some(now) = self.clock.now else { return };
+        let lateness = nanos(self.settings.allowed_lateness);
+        let beyond = self.limits.idle.saturating_add(lateness).saturating_add(MAX_LAG_NANO);
+        self.advance(now.saturating_add(beyond.saturating_add(SPAN_NANO).saturating_mul(2)));
+        self.clock.begin_anew();
+        self.services.clear();
+        self.settled = 0;
+    }
+
     /// The incident that goes on under this id or the one it became part of; an unknown id stands for itself.
     pub fn resolve(&self, id: IncidentId) -> IncidentId {
         self.names.resolve(id)

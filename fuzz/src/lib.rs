@@ -1,0 +1,144 @@
+//! What is fuzzed: one function a target, which panics when a promise is broken.
+//!
+//! What enters: any bytes. What leaves: nothing. The same functions run in `make test` over every input that is kept
+//! (`fuzz/corpus/TARGET`, `fuzz/finds/TARGET`), so that a find stays a regression test; `make fuzz` looks for more.
+//! Absent on purpose: generators. libFuzzer mutates bytes, guided by coverage; properties with generators are in tests/.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{io::Write, sync::OnceLock};
+
+use harbinger::{
+    config,
+    engine::{
+        self,
+        annotate::{Annotation, Settings as AnnotateSettings, annotate},
+        front::Front,
+        snapshot::{self, Journal, Snapshot},
+        view::View,
+    },
+};
+use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceRequest, logs::v1::LogRecord};
+use prost::Message;
+
+/// A name and what is done with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 4] = [
+    ("view", view),
+    ("splice", splice),
+    ("config", configuration),
+    ("snapshot", snapshots),
+];
+
+/// Runs the target of that name.
+pub fn run(name: &str, bytes: &[u8]) {
+    let (_, target) = TARGETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a target of that name");
+    target(bytes);
+}
+
+fn front() -> &'static Front {
+    static FRONT: OnceLock<Front> = OnceLock::new();
+    FRONT.get_or_init(|| engine::Settings::default().front())
+}
+
+fn records(request: &ExportLogsServiceRequest) -> Vec<LogRecord> {
+    let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
+    scopes.flat_map(|scope| scope.log_records.clone()).collect()
+}
+
+/// Whatever prost can read the view reads too, with as many records; and reading never panics.
+pub fn view(bytes: &[u8]) {
+    let view = View::parse(bytes);
+    if let Ok(decoded) = ExportLogsServiceRequest::decode(bytes) {
+        let view = view.as_ref().expect("prost reads what the view refuses");
+        assert_eq!(view.len(), records(&decoded).len());
+    }
+    if let Ok(view) = view {
+        let batch = front().prepare(&view, 1_700_000_000_000_000_000);
+        assert_eq!(batch.records.len(), view.len());
+    }
+}
+
+/// What is spliced in is all that is added: prost reads the same records, with our attributes behind theirs.
+pub fn splice(bytes: &[u8]) {
+    let Ok(view) = View::parse(bytes) else { return };
+    let annotation = Annotation {
+        is_anomaly: Some(true),
+        incident_id: Some("20261122-092254-bjsz0q".into()),
+        ..Annotation::default()
+    };
+    let annotated = annotate(&view, &vec![annotation; view.len()], &AnnotateSettings::default()).expect("one each");
+    let before = ExportLogsServiceRequest::decode(bytes);
+    let after = ExportLogsServiceRequest::decode(&*annotated.bytes);
+    let (before, after) = match (before, after) {
+        (Ok(before), Ok(after)) => (records(&before), records(&after)),
+        (Ok(_), Err(problem)) => panic!("what could be read cannot any more: {problem}"),
+        _ => return,
+    };
+    assert_eq!(before.len(), after.len());
+    for (before, mut after) in before.into_iter().zip(after) {
+        let ours = |key: &str| key == "is_anomaly" || key == "incident_id";
+        assert_eq!(after.attributes.iter().filter(|it| ours(&it.key)).count(), 2);
+        after.attributes.retain(|it| !ours(&it.key));
+        let mut before = before;
+        before.attributes.retain(|it| !ours(&it.key));
+        // By bytes, because NaN is not equal to itself.
+        assert_eq!(before.encode_to_vec(), after.encode_to_vec());
+    }
+}
+
+/// Any text is a configuration, or refused with at least one finding; what is read can be printed and read again.
+pub fn configuration(bytes: &[u8]) {
+    let load = |bytes: &[u8]| {
+        let mut file = tempfile::NamedTempFile::new().expect("a directory for temporary files");
+        file.write_all(bytes).expect("room for a file");
+        let path = file.path().display().to_string();
+        config::load(&[path], &[], &|_| None)
+    };
+    match load(bytes) {
+        Err(refused) => assert!(!refused.0.is_empty()),
+        Ok(loaded) => {
+            let printed = config::print(&loaded.config).expect("what was read can be printed");
+            // Secrets are not printed, so what has some is another configuration.
+            if !printed.contains(config::REDACTED) {
+                let again = load(printed.as_bytes()).expect("what was printed can be read");
+                assert_eq!(again.config, loaded.config);
+            }
+        }
+    }
+}
+
+/// A snapshot or a journal with any content is taken or refused; what is taken can be gone on from.
+pub fn snapshots(bytes: &[u8]) {
+    let mut state = engine::Settings::default().tenants();
+    let _ = snapshot::decode(bytes, None);
+    // With a checksum that fits, or nothing but checksums would be tried.
+    if let Ok(content) = Snapshot::decode(bytes) {
+        let read = snapshot::decode(&snapshot::encode(&content), None).expect("its own encoding");
+        for section in &read.tenants {
+            if let Ok((scorer, correlator)) = section.states() {
+                let _ = state.restore(section.tenant(), scorer, correlator);
+            }
+            for past in &section.past {
+                let _ = state.past(&section.tenant(), past.clone());
+            }
+        }
+    }
+    if let Ok(entry) = snapshot::JournalEntry::decode(bytes) {
+        let mut framed = Vec::new();
+        entry.frame(&mut framed);
+        for entry in Journal::new(&framed) {
+            for event in entry.events() {
+                state.replay(&entry.tenant(), event);
+            }
+        }
+    }
+    for _ in Journal::new(bytes) {}
+    state.pass(1_800_000_000_000_000_000);
+    let _ = (state.export(), state.drain_events(), state.drain_changes());
+}
