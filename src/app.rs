@@ -27,7 +27,7 @@ use crate::{
         self, Store, api,
         health::{self, Pages},
         model::OnnxEmbedder,
-        receive_grpc,
+        receive_grpc, receive_http,
         store::StateDirectory,
     },
     engine::{
@@ -74,12 +74,7 @@ pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()
 }
 
 async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
-    let mut receivers = Vec::new();
-    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
-        let grpc = &otlp.protocols.grpc;
-        let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
-        receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
-    }
+    let receivers = bind_receivers(settings).await?;
     let pages = bind_pages(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
@@ -102,14 +97,22 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for receiver in receivers {
-        tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
         let intake: Arc<dyn edge::Intake> = Arc::clone(&pipeline) as _;
         let mut stopped = stopped.clone();
         let shutdown = async move {
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        serving.spawn(receiver.serve(intake, shutdown));
+        match receiver {
+            Bound::Grpc(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
+                serving.spawn(receiver.serve(intake, shutdown));
+            }
+            Bound::Http(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by HTTP");
+                serving.spawn(receiver.serve(intake, shutdown));
+            }
+        }
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
     if settings.harbinger.state.enabled {
@@ -282,6 +285,28 @@ fn recover(
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
     Ok((recovered.state, recovered.past, loaded.next_epoch()))
+}
+
+/// A receiver that has its sockets.
+enum Bound {
+    Grpc(receive_grpc::Receiver),
+    Http(receive_http::Receiver),
+}
+
+async fn bind_receivers(settings: &Settings) -> Result<Vec<Bound>> {
+    let mut receivers = Vec::new();
+    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
+        let context = || format!("receivers.{id}");
+        if let Some(grpc) = &otlp.protocols.grpc {
+            let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
+            receivers.push(Bound::Grpc(bound.with_context(context)?));
+        }
+        if let Some(http) = &otlp.protocols.http {
+            let bound = receive_http::Receiver::bind(http.clone()).await;
+            receivers.push(Bound::Http(bound.with_context(context)?));
+        }
+    }
+    Ok(receivers)
 }
 
 /// A kind of status page.

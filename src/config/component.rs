@@ -60,13 +60,13 @@ pub struct ComponentType {
 }
 
 /// Every type there is.
-pub const TYPES: [ComponentType; 7] = [
+pub const TYPES: [ComponentType; 8] = [
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
         old_name: None,
         stability: "beta",
-        description: "takes OTLP logs by gRPC; answers once the next hop has them",
+        description: "takes OTLP logs by gRPC and HTTP; answers once the next hop has them",
     },
     ComponentType {
         role: Role::Processor,
@@ -81,6 +81,13 @@ pub const TYPES: [ComponentType; 7] = [
         old_name: Some("otlp"),
         stability: "beta",
         description: "sends OTLP logs by gRPC, with retries within the sender's deadline",
+    },
+    ComponentType {
+        role: Role::Exporter,
+        name: "otlp_http",
+        old_name: Some("otlphttp"),
+        stability: "beta",
+        description: "sends OTLP logs by HTTP, with retries within the sender's deadline",
     },
     ComponentType {
         role: Role::Exporter,
