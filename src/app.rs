@@ -8,6 +8,7 @@
 mod kept;
 mod shutdown;
 mod status;
+mod ways_in;
 mod ways_out;
 
 use std::{
@@ -26,8 +27,8 @@ use tokio::{
 use status::Status;
 
 use crate::{
-    config::{self, Extension, Harbinger, Loaded, Receiver, Settings, service},
-    edge::{self, Store, api, memory_limiter::MemoryLimiter, model::OnnxEmbedder, receive_grpc, store::StateDirectory},
+    config::{self, Extension, Harbinger, Loaded, Settings, service},
+    edge::{self, Store, api, model::OnnxEmbedder, store::StateDirectory},
     engine::{self, embed::Embedder, score::Committee, tenants::Tenants},
     pipeline::{Parts, Pipeline, recovery},
     telemetry::{self, Metrics},
@@ -64,12 +65,7 @@ pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()
 }
 
 async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
-    let mut receivers = Vec::new();
-    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
-        let grpc = &otlp.protocols.grpc;
-        let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
-        receivers.push(bound.with_context(|| format!("receivers.{id}"))?);
-    }
+    let receivers = ways_in::bind(settings).await?;
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
@@ -90,18 +86,16 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         let incident_attribute = settings.harbinger.attributes.incident_id.clone();
         tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
     }
-    let intake = limit_memory(settings, &pipeline, &metrics, &mut tasks)?;
+    let intake = ways_in::limit_memory(settings, Arc::clone(&pipeline) as _, &metrics, &mut tasks)?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for receiver in receivers {
-        tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
-        let intake = Arc::clone(&intake);
         let mut stopped = stopped.clone();
         let shutdown = async move {
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        serving.spawn(receiver.serve(intake, shutdown));
+        receiver.serve(Arc::clone(&intake), shutdown, &mut serving);
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
     if settings.harbinger.state.enabled {
@@ -192,35 +186,6 @@ fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
         Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
         Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
     }
-}
-
-/// The way in, behind the memory limiter if there is one.
-fn limit_memory(
-    settings: &Settings,
-    pipeline: &Arc<Pipeline>,
-    metrics: &Arc<Metrics>,
-    tasks: &mut JoinSet<Result<()>>,
-) -> Result<Arc<dyn edge::Intake>> {
-    let intake: Arc<dyn edge::Intake> = Arc::clone(pipeline) as _;
-    let Some((id, limits)) = &settings.memory_limiter else {
-        return Ok(intake);
-    };
-    let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
-    tracing::info!(
-        soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
-        "requests are refused, for now, while the process has more memory than this"
-    );
-    let limited = limiter.before(intake);
-    let metrics = Arc::clone(metrics);
-    tasks.spawn(async move {
-        let watching = limiter.watch(|limiter| {
-            metrics.process_memory_rss_bytes.set(limiter.resident_bytes());
-            metrics.memory_limited.set(u64::from(limiter.is_refusing()));
-        });
-        watching.await;
-        Ok(())
-    });
-    Ok(limited)
 }
 
 /// Tells the engine that time passes, also while nothing comes.

@@ -12,8 +12,8 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     config::{ComponentId, Exporter, Settings},
     edge::{
-        self, Listener, export_debug::DebugExporter, export_file::FileExporter, export_otlp::OtlpExporter,
-        notify_alertmanager::Alertmanager, notify_webhook::Webhook,
+        self, Listener, export_debug::DebugExporter, export_file::FileExporter, export_http::HttpExporter,
+        export_otlp::OtlpExporter, notify_alertmanager::Alertmanager, notify_webhook::Webhook,
     },
     pipeline::{
         Pipeline,
@@ -31,6 +31,11 @@ pub(super) fn exporter((id, exporter): &(ComponentId, Exporter)) -> Result<Arc<d
     Ok(match exporter {
         Exporter::OtlpGrpc(otlp) => Arc::new(
             OtlpExporter::new(otlp, fastrand::u64(..))
+                .map_err(anyhow::Error::msg)
+                .with_context(context)?,
+        ),
+        Exporter::OtlpHttp(http) => Arc::new(
+            HttpExporter::new(http, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
                 .with_context(context)?,
         ),

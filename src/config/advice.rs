@@ -61,11 +61,6 @@ pub fn unknown_type(role: Role, kind: &str) -> String {
         .collect();
     let list = known.join(", ");
     match (role, kind) {
-        (Role::Exporter, "otlp_http" | "otlphttp") => {
-            "exporting by HTTP comes with a later version; now write `otlp_grpc: {endpoint: host:4317}`, and if the \
-             destination takes HTTP only (as Loki), send to a Collector that exports by otlp_http"
-                .to_owned()
-        }
         (Role::Processor, "batch") => {
             "Harbinger passes requests on as they come and has no `batch`; remove it here and batch in the Collector \
              before or behind"
@@ -111,9 +106,17 @@ fn later(section: &str, key: &str) -> Option<String> {
         ("", "connectors") => {
             "Harbinger has one pipeline and no connectors; remove them here and keep them in the Collector"
         }
-        ("receivers", "http") if section.ends_with(".protocols") => {
-            "receiving by HTTP comes with a later version; remove `http`, write `grpc: {endpoint: localhost:4317}`, and \
-             let the sender use gRPC (in a Collector: the exporter `otlp_grpc`)"
+        ("receivers", "traces_url_path" | "metrics_url_path" | "profiles_url_path") => {
+            "Harbinger takes logs only; remove it, and send other signals elsewhere"
+        }
+        ("receivers", "max_recv_msg_size_mib") if section.ends_with(".http") => {
+            "that is gRPC's; by HTTP the limit is in bytes: write `max_request_body_size: 67108864`"
+        }
+        ("receivers", "max_request_body_size") if section.ends_with(".grpc") => {
+            "that is HTTP's; by gRPC the limit is in MiB: write `max_recv_msg_size_mib: 64`"
+        }
+        ("receivers", "cors" | "response_headers") => {
+            "Harbinger is no server for browsers; remove it, and keep a Collector or proxy before it if you need it"
         }
         ("receivers", "tls" | "auth") => {
             "securing the receiver comes with a later version; remove it, and keep the endpoint on localhost or behind a \
@@ -121,7 +124,15 @@ fn later(section: &str, key: &str) -> Option<String> {
         }
         (
             "receivers",
-            "keepalive" | "max_concurrent_streams" | "read_buffer_size" | "write_buffer_size" | "transport",
+            "keepalive"
+            | "keep_alives_enabled"
+            | "max_concurrent_streams"
+            | "read_buffer_size"
+            | "write_buffer_size"
+            | "read_timeout"
+            | "write_timeout"
+            | "compression_algorithms"
+            | "transport",
         ) => "not adjustable in this version; remove it",
         ("exporters", "sending_queue") => {
             "sending queues come with a later version; remove it: until then the sender is answered when the next hop \
@@ -134,8 +145,24 @@ fn later(section: &str, key: &str) -> Option<String> {
         }
         (
             "exporters",
-            "keepalive" | "balancer_name" | "read_buffer_size" | "write_buffer_size" | "wait_for_ready" | "authority",
+            "keepalive"
+            | "balancer_name"
+            | "read_buffer_size"
+            | "write_buffer_size"
+            | "wait_for_ready"
+            | "authority"
+            | "max_idle_conns"
+            | "max_idle_conns_per_host"
+            | "max_conns_per_host"
+            | "idle_conn_timeout"
+            | "disable_keep_alives"
+            | "http2_read_idle_timeout"
+            | "http2_ping_timeout"
+            | "proxy_url",
         ) => "not adjustable in this version; remove it",
+        ("exporters", "traces_endpoint" | "metrics_endpoint" | "profiles_endpoint") => {
+            "Harbinger sends logs only; remove it"
+        }
         ("service", "traces") => "Harbinger traces nothing of itself; remove it",
         _ => return None,
     };

@@ -65,13 +65,13 @@ pub const HARBINGER: &str = "harbinger";
 pub const MEMORY_LIMITER: &str = "memory_limiter";
 
 /// Every type there is.
-pub const TYPES: [ComponentType; 8] = [
+pub const TYPES: &[ComponentType] = &[
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
         old_name: None,
         stability: "beta",
-        description: "takes OTLP logs by gRPC; answers once the next hop has them",
+        description: "takes OTLP logs by gRPC and HTTP; answers once the next hop has them",
     },
     ComponentType {
         role: Role::Processor,
@@ -93,6 +93,13 @@ pub const TYPES: [ComponentType; 8] = [
         old_name: Some("otlp"),
         stability: "beta",
         description: "sends OTLP logs by gRPC, with retries within the sender's deadline",
+    },
+    ComponentType {
+        role: Role::Exporter,
+        name: "otlp_http",
+        old_name: Some("otlphttp"),
+        stability: "beta",
+        description: "sends OTLP logs by HTTP, with retries within the sender's deadline",
     },
     ComponentType {
         role: Role::Exporter,

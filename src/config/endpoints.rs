@@ -39,10 +39,12 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         });
     };
     for (id, Receiver::Otlp(receiver)) in &settings.receivers {
-        let steps = ["receivers", &id.to_string(), "protocols", "grpc", "endpoint"]
-            .map(str::to_owned)
-            .to_vec();
-        listen(steps, &receiver.protocols.grpc.endpoint);
+        for (protocol, endpoint, _) in receiver.protocols.each() {
+            let steps = ["receivers", &id.to_string(), "protocols", protocol, "endpoint"]
+                .map(str::to_owned)
+                .to_vec();
+            listen(steps, endpoint);
+        }
     }
     for (id, extension) in &settings.extensions {
         listen(
@@ -61,19 +63,18 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         }
     }
     for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
-        let Exporter::OtlpGrpc(exporter) = exporter else {
+        let (key, endpoint) = match exporter {
+            Exporter::OtlpGrpc(exporter) => ("endpoint", &exporter.endpoint),
+            Exporter::OtlpHttp(exporter) if exporter.logs_endpoint.is_empty() => ("endpoint", &exporter.endpoint),
+            Exporter::OtlpHttp(exporter) => ("logs_endpoint", &exporter.logs_endpoint),
+            Exporter::File(_) | Exporter::Debug(_) => continue,
+        };
+        let Some(own) = listening.iter().find(|own| same(&own.address, bare(endpoint))) else {
             continue;
         };
-        let own = listening
-            .iter()
-            .find(|own| same(&own.address, bare(&exporter.endpoint)));
-        let Some(own) = own else {
-            continue;
-        };
-        let steps = ["exporters", &id.to_string(), "endpoint"].map(str::to_owned);
+        let steps = ["exporters", &id.to_string(), key].map(str::to_owned);
         let message = format!(
-            "`{}` is this agent's own `{}`; write the endpoint of the next hop",
-            exporter.endpoint,
+            "`{endpoint}` is this agent's own `{}`; write the endpoint of the next hop",
             own.steps.join(".")
         );
         findings

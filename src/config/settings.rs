@@ -17,10 +17,11 @@ use super::{
 use crate::{
     edge::{
         api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
-        export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings,
-        memory_limiter::Settings as MemoryLimiterSettings, model::Settings as ModelSettings,
-        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
-        receive_grpc::Settings as GrpcSettings,
+        export_http::Settings as OtlpHttpSettings, export_otlp::Settings as OtlpSettings,
+        health::Settings as HealthSettings, memory_limiter::Settings as MemoryLimiterSettings,
+        model::Settings as ModelSettings, notify_alertmanager::Settings as AlertmanagerSettings,
+        notify_webhook::Settings as WebhookSettings, receive_grpc::Settings as GrpcSettings,
+        receive_http::Settings as HttpSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -101,11 +102,26 @@ pub struct OtlpReceiver {
     pub protocols: Protocols,
 }
 
-/// The protocols of the OTLP receiver.
+/// The protocols of the OTLP receiver; at least one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Protocols {
     /// OTLP by gRPC.
-    pub grpc: GrpcSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcSettings>,
+    /// OTLP by HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
+}
+
+impl Protocols {
+    /// Each protocol's name, where it listens, and whether it keeps the callers' headers.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
+        let grpc = self.grpc.as_ref();
+        let http = self.http.as_ref();
+        let grpc = grpc.map(|grpc| ("grpc", grpc.endpoint.as_str(), grpc.include_metadata));
+        grpc.into_iter()
+            .chain(http.map(|http| ("http", http.endpoint.as_str(), http.include_metadata)))
+    }
 }
 
 /// A processor of any type.
@@ -124,6 +140,8 @@ pub enum Processor {
 pub enum Exporter {
     /// `otlp_grpc`
     OtlpGrpc(OtlpSettings),
+    /// `otlp_http`
+    OtlpHttp(OtlpHttpSettings),
     /// `file`
     File(FileSettings),
     /// `debug`

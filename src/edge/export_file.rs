@@ -19,11 +19,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use prost::Message;
 use tokio::{task::spawn_blocking, time::timeout_at};
 
-use super::{BoxFuture, Exporter, Refusal, Request};
+use super::{
+    BoxFuture, Exporter, Refusal, Request,
+    transport::otlp_json::{self, to_json},
+};
 
 /// An exporter of type `file`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -212,13 +213,11 @@ fn encode(body: &[u8], format: Format) -> Result<Vec<u8>, WriteError> {
             Ok([&length.to_be_bytes()[..], body].concat())
         }
         Format::Json => {
-            let readable = |error: String| {
+            let mut line = to_json(&otlp_json::REQUEST, body).map_err(|error| {
                 WriteError::Encode(format!(
                     "not writable as JSON ({error}); `format: proto` takes any request"
                 ))
-            };
-            let request = ExportLogsServiceRequest::decode(body).map_err(|error| readable(error.to_string()))?;
-            let mut line = serde_json::to_vec(&request).map_err(|error| readable(error.to_string()))?;
+            })?;
             line.push(b'\n');
             Ok(line)
         }
@@ -252,9 +251,11 @@ mod tests {
     use std::time::Duration;
 
     use opentelemetry_proto::tonic::{
+        collector::logs::v1::ExportLogsServiceRequest,
         common::v1::{AnyValue, any_value::Value},
         logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     };
+    use prost::Message;
     use tokio::time::Instant;
 
     use super::*;

@@ -8,11 +8,10 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     future::poll_fn,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,30 +27,29 @@ use tonic::{
 use tower_service::Service;
 
 use super::{
-    BoxFuture, Exporter, Metadata, Refusal, Request,
+    BoxFuture, Exporter, Refusal, Request,
     transport::{
-        EXPORT_PATH, MIB,
-        compression::{self, Compression},
+        EXPORT_PATH,
+        compression::{self, Compression, GRPC},
+        delivery::{Delivery, MAX_RESPONSE_BYTES, Parcel, USER_AGENT, lost},
         framing::{Assembler, Outgoing, next_frame},
         metadata::Headers,
-        partial_success,
+        next_hop,
         retry::{self, Failure},
         status,
-        warnings::Throttle,
     },
 };
 
 pub use super::transport::{
     compression::Compression as CompressionSetting,
+    delivery::Counters,
     metadata::{FromContext, HeaderSource},
+    next_hop::Tls,
     retry::Settings as RetrySettings,
 };
 
-/// Most that is read of a response, decompressed (item 19).
-const MAX_RESPONSE_BYTES: usize = 4 * MIB;
 /// A connection with calls under way that is silent this long is pinged, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-const USER_AGENT: &str = concat!("harbinger/", env!("CARGO_PKG_VERSION"));
 
 /// An exporter of type `otlp_grpc`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -72,14 +70,6 @@ pub struct Settings {
     pub retry_on_failure: retry::Settings,
     /// Connections that calls take in turn.
     pub connections: usize,
-}
-
-/// The section `tls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// `true`: plain text. As in the Collector, `false` is the default; a scheme in `endpoint` decides over it.
-    pub insecure: bool,
 }
 
 impl Default for Settings {
@@ -113,80 +103,18 @@ impl Settings {
     }
 
     fn next_hop(&self) -> Result<Uri, String> {
-        let written = self.endpoint.as_str();
-        let address = match written.split_once("://") {
-            None if written.is_empty() => {
-                return Err(
-                    "`endpoint` is missing: write the address of the next hop, like http://localhost:4319".into(),
-                );
-            }
-            None if self.tls.insecure => written,
-            None => {
-                return Err(format!(
-                    "`endpoint: {written}` without a scheme means TLS, which this version of Harbinger does not have: \
-                     write `endpoint: http://{written}`, or add `tls: {{insecure: true}}`"
-                ));
-            }
-            Some(("http", address)) => address,
-            Some(("https", address)) => {
-                return Err(format!(
-                    "`endpoint: {written}` asks for TLS, which comes with a later version of Harbinger: \
-                     write `http://{address}`, or let a local proxy or Collector speak TLS"
-                ));
-            }
-            Some((scheme, address)) => {
-                return Err(format!(
-                    "`endpoint: {written}` has the unknown scheme `{scheme}`: write http://{address}"
-                ));
-            }
-        };
-        let address = address.strip_suffix('/').unwrap_or(address);
-        let uri = Uri::try_from(format!("http://{address}"))
-            .ok()
-            .filter(|uri| uri.path() == "/" && uri.query().is_none());
-        uri.filter(|uri| uri.port_u16().is_some()).ok_or_else(|| {
-            format!("`endpoint: {written}` is not an address: write http://host:port, nothing behind it")
-        })
+        next_hop::host_and_port("endpoint", &self.endpoint, &self.tls)
     }
-}
-
-/// What became of requests since the start. A request is counted in exactly one of the first three.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests the next hop has taken.
-    pub sent_requests: AtomicU64,
-    /// Requests the next hop refused for good.
-    pub send_failed_requests: AtomicU64,
-    /// Requests given back to the caller to send again.
-    pub unavailable_requests: AtomicU64,
-    /// Attempts beyond the first.
-    pub retries: AtomicU64,
-    /// Bytes of the taken requests, uncompressed.
-    pub sent_bytes: AtomicU64,
-    /// The same as they went over the wire, each once.
-    pub sent_wire_bytes: AtomicU64,
-    /// Responses with a populated `partial_success`.
-    pub partial_successes: AtomicU64,
-    /// Records that those responses rejected.
-    pub rejected_records: AtomicU64,
 }
 
 /// One destination.
 #[derive(Debug)]
 pub struct OtlpExporter {
-    name: String,
+    delivery: Delivery,
     channels: Vec<Channel>,
     turn: AtomicUsize,
     headers: Headers,
-    compression: Compression,
-    timeout: Duration,
-    retry: retry::Settings,
-    seeds: Mutex<fastrand::Rng>,
     lanes: Semaphore,
-    counters: Arc<Counters>,
-    unavailable: Throttle,
-    refused: Throttle,
-    partial: Throttle,
 }
 
 impl OtlpExporter {
@@ -204,115 +132,26 @@ impl OtlpExporter {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE);
         Ok(Self {
-            name,
+            delivery: Delivery::new(
+                name,
+                settings.compression,
+                settings.timeout,
+                settings.retry_on_failure.clone(),
+                seed,
+            ),
             channels: (0..settings.connections).map(|_| endpoint.connect_lazy()).collect(),
             turn: AtomicUsize::new(0),
             headers: Headers::new(&settings.headers)?,
-            compression: settings.compression,
-            timeout: settings.timeout,
-            retry: settings.retry_on_failure.clone(),
-            seeds: Mutex::new(fastrand::Rng::with_seed(seed)),
             lanes: Semaphore::new(settings.connections),
-            counters: Arc::default(),
-            unavailable: Throttle::default(),
-            refused: Throttle::default(),
-            partial: Throttle::default(),
         })
     }
 
     /// The counters, kept up to date.
     pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
+        self.delivery.counters()
     }
 
-    async fn deliver(&self, request: Request) -> Result<Bytes, Refusal> {
-        let Request {
-            body,
-            metadata,
-            deadline,
-        } = request;
-        let bytes = body.len() as u64;
-        let (payload, encoding) = match self.compression.compress(body.clone()).await {
-            Ok(payload) => (payload, self.compression),
-            Err(_) => (body.clone(), Compression::None),
-        };
-        drop(body);
-        let wire_bytes = payload.len() as u64;
-        let message = Outgoing::new(payload, encoding);
-        let seed = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).u64(..);
-        let attempt = |until| self.attempt(message.clone(), encoding, &metadata, until);
-        let retried = || _ = self.counters.retries.fetch_add(1, Ordering::Relaxed);
-        match retry::deliver(&self.retry, seed, deadline, self.timeout, attempt, retried).await {
-            Ok(response) => {
-                self.counters.sent_requests.fetch_add(1, Ordering::Relaxed);
-                self.counters.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.counters.sent_wire_bytes.fetch_add(wire_bytes, Ordering::Relaxed);
-                Ok(self.checked(response))
-            }
-            Err(Refusal::Unavailable { message, retry_after }) => {
-                self.counters.unavailable_requests.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = self.unavailable.admit() {
-                    tracing::warn!(
-                        next_hop = self.name,
-                        left_out,
-                        "unavailable: {message}; callers are told to send again"
-                    );
-                }
-                Err(Refusal::Unavailable {
-                    message: format!("next hop {}: {message}", self.name),
-                    retry_after,
-                })
-            }
-            Err(refusal) => {
-                self.counters.send_failed_requests.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = self.refused.admit() {
-                    tracing::warn!(
-                        next_hop = self.name,
-                        bytes,
-                        left_out,
-                        "{refusal}; its records are not sent again"
-                    );
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Looks for a `partial_success` (item 18). A response that cannot be read is no reason to doubt the status beside
-    /// it: the caller gets an empty one.
-    fn checked(&self, response: Bytes) -> Bytes {
-        let partial = match partial_success::read(&response) {
-            Ok(None) => return response,
-            Ok(Some(partial)) => partial,
-            Err(error) => {
-                tracing::debug!(next_hop = self.name, "{error}");
-                return Bytes::new();
-            }
-        };
-        self.counters.partial_successes.fetch_add(1, Ordering::Relaxed);
-        let rejected = partial.rejected_log_records;
-        self.counters
-            .rejected_records
-            .fetch_add(u64::try_from(rejected).unwrap_or_default(), Ordering::Relaxed);
-        if let Some(left_out) = self.partial.admit() {
-            let reason = partial.error_message.escape_debug();
-            tracing::warn!(
-                next_hop = self.name,
-                rejected,
-                left_out,
-                "the next hop rejected records for good: {reason}"
-            );
-        }
-        response
-    }
-
-    async fn attempt(
-        &self,
-        message: Outgoing,
-        encoding: Compression,
-        metadata: &Metadata,
-        until: Instant,
-    ) -> Result<Bytes, Failure> {
+    async fn attempt(&self, parcel: Parcel, until: Instant) -> Result<Bytes, Failure> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.channels.len().max(1);
         let Some(mut channel) = self.channels.get(turn).cloned() else {
             return Err(Failure::Unsent("no connection".into()));
@@ -321,24 +160,29 @@ impl OtlpExporter {
             .await
             .map_err(|error| lost(&error))?;
         let response = channel
-            .call(self.call(message, encoding, metadata, until))
+            .call(self.call(parcel, until))
             .await
             .map_err(|error| lost(&error))?;
         self.answer(response).await
     }
 
-    fn call(&self, message: Outgoing, encoding: Compression, metadata: &Metadata, until: Instant) -> HttpRequest<Body> {
-        let mut request = HttpRequest::new(Body::new(message));
+    fn call(&self, parcel: Parcel, until: Instant) -> HttpRequest<Body> {
+        let Parcel {
+            payload,
+            encoding,
+            metadata,
+        } = parcel;
+        let mut request = HttpRequest::new(Body::new(Outgoing::new(payload, encoding)));
         *request.method_mut() = Method::POST;
         *request.version_mut() = http::Version::HTTP_2;
         *request.uri_mut() = Uri::from_static(EXPORT_PATH);
         let headers = request.headers_mut();
-        self.headers.write(metadata, headers);
+        self.headers.write(&metadata, headers);
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(compression::ACCEPT_ENCODING_HEADER, compression::ACCEPTED);
+        headers.insert(GRPC.accepted, compression::ACCEPTED);
         if let Some(name) = encoding.name() {
-            headers.insert(compression::ENCODING_HEADER, HeaderValue::from_static(name));
+            headers.insert(GRPC.encoding, HeaderValue::from_static(name));
         }
         let left = until
             .saturating_duration_since(Instant::now())
@@ -401,7 +245,7 @@ impl OtlpExporter {
         if !payload.compressed {
             return payload.bytes;
         }
-        let encoding = Compression::of(headers).unwrap_or(Compression::None);
+        let encoding = Compression::of(headers, &GRPC).unwrap_or(Compression::None);
         encoding
             .decompress(payload.bytes, MAX_RESPONSE_BYTES, &self.lanes)
             .await
@@ -411,36 +255,10 @@ impl OtlpExporter {
 
 impl Exporter for OtlpExporter {
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        Box::pin(self.deliver(request))
-    }
-}
-
-/// A connection that could not be made, or broke before an answer.
-fn lost(error: &(dyn Error + 'static)) -> Failure {
-    let mut messages = Vec::new();
-    let mut unsent = false;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<tonic::TimeoutExpired>() {
-            return Failure::late();
-        }
-        unsent |= error
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(hyper::Error::is_canceled);
-        let message = error.to_string();
-        if !messages.iter().any(|known: &String| known.contains(&message)) {
-            messages.push(message);
-        }
-        next = error.source();
-    }
-    let message = messages.join(": ");
-    if unsent {
-        Failure::Unsent(message)
-    } else {
-        Failure::Passing {
-            message,
-            retry_after: None,
-        }
+        Box::pin(
+            self.delivery
+                .deliver(request, |parcel, until| self.attempt(parcel, until)),
+        )
     }
 }
 
@@ -448,50 +266,6 @@ fn lost(error: &(dyn Error + 'static)) -> Failure {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
-
-    fn next_hop(endpoint: &str, insecure: bool) -> Result<String, String> {
-        let settings = Settings {
-            endpoint: endpoint.into(),
-            tls: Tls { insecure },
-            ..Settings::default()
-        };
-        settings.next_hop().map(|uri| uri.to_string())
-    }
-
-    #[test]
-    fn item_20_the_scheme_decides_over_the_insecure_flag() {
-        let plain = Ok("http://hop:4317/".to_owned());
-        for insecure in [true, false] {
-            assert_eq!(next_hop("http://hop:4317", insecure), plain);
-            assert_eq!(next_hop("http://hop:4317/", insecure), plain);
-            assert!(
-                next_hop("https://hop:4317", insecure)
-                    .unwrap_err()
-                    .contains("write `http://hop:4317`")
-            );
-        }
-        assert_eq!(next_hop("hop:4317", true), plain);
-        let error = next_hop("hop:4317", false).unwrap_err();
-        assert!(
-            error.contains("http://hop:4317") && error.contains("tls: {insecure: true}"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_endpoint_that_is_none_says_what_to_write() {
-        for endpoint in [
-            "",
-            "http://",
-            "http://hop",
-            "http://hop:4317/v1/logs",
-            "grpc://hop:4317",
-            "http://h o p:1",
-        ] {
-            assert!(next_hop(endpoint, true).unwrap_err().contains("http://"), "{endpoint}");
-        }
-        assert_eq!(next_hop("http://[::1]:4317", true).unwrap(), "http://[::1]:4317/");
-    }
 
     #[test]
     fn settings_read_like_the_collectors() {
@@ -511,16 +285,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("gzip"), "{error}");
-    }
-
-    #[test]
-    fn errors_are_told_once_each_with_their_causes() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("transport error")]
-        struct Outer(#[source] std::io::Error);
-        let failure = lost(&Outer(std::io::ErrorKind::ConnectionRefused.into()));
-        assert!(
-            matches!(failure, Failure::Passing { message, .. } if message == "transport error: connection refused")
-        );
     }
 }

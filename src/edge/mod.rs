@@ -23,6 +23,7 @@ pub mod api;
 mod desk;
 pub mod export_debug;
 pub mod export_file;
+pub mod export_http;
 pub mod export_otlp;
 pub mod files;
 pub mod health;
@@ -31,6 +32,7 @@ pub mod model;
 pub mod notify_alertmanager;
 pub mod notify_webhook;
 pub mod receive_grpc;
+pub mod receive_http;
 pub mod store;
 mod transport;
 

@@ -4,38 +4,26 @@
 //! [`Intake`], and its answer to the caller.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`,
 //! what cannot never looks as if it could; bytes and requests held at the same time are bounded; nothing is decoded.
-//! Absent on purpose: TLS and authentication (a later version), health and reflection services, and OTLP/HTTP, which
-//! will be its sibling.
+//! Absent on purpose: TLS and authentication (a later version), health and reflection services. OTLP/HTTP is its sibling.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, header};
 use http_body::Body;
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
-use tonic::{Code, Status};
+use tokio::{net::TcpListener, time::Instant};
+use tonic::Status;
 
 use super::{
-    Intake, Metadata, Request,
+    Intake,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
-        compression::{self, Compression, DecompressionError},
-        connections,
+        compression::{self, Compression, GRPC},
+        connections::{self, Limits},
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
-        listening, metadata, status,
+        listening,
+        reception::{self, Bounds, Reception},
     },
 };
 
@@ -43,24 +31,13 @@ pub use super::transport::{
     admission::Admission,
     connections::{Keepalive, ServerParameters},
     listening::BindError,
+    reception::Counters,
 };
 
 /// Where users set the address, for the error about a taken port.
 const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.grpc.endpoint`";
-/// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is kept of a caller's timeout for the way back.
-const MARGIN: Duration = Duration::from_millis(500);
 /// A caller that would wait longer is not waited with: its request holds a place.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long a request may take to arrive when its caller names no timeout.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The wait asked of callers when the receiver itself refuses.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The largest response (item 9).
-const MAX_RESPONSE_BYTES: usize = 4 * MIB;
-/// Smaller responses are not worth compressing.
-const COMPRESS_FROM_BYTES: usize = 1024;
 
 /// The section `receivers.otlp.protocols.grpc`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -99,13 +76,7 @@ impl Default for Settings {
 impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
-        let port = self.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            return Err(format!(
-                "`endpoint: {}` has no port: write host:port, like localhost:4317",
-                self.endpoint
-            ));
-        }
+        listening::check(&self.endpoint, "localhost:4317")?;
         if !(1..4096).contains(&self.max_recv_msg_size_mib) {
             return Err("`max_recv_msg_size_mib` must lie between 1 and 4095, for example 64".into());
         }
@@ -114,21 +85,6 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// What happened to requests since the start. A request is counted in exactly one of the first four.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests acknowledged.
-    pub accepted_requests: AtomicU64,
-    /// Requests refused for now: the caller may send them again.
-    pub refused_requests: AtomicU64,
-    /// Requests refused for good: malformed, too large, or refused by the next hop.
-    pub failed_requests: AtomicU64,
-    /// Calls of methods that Harbinger does not have.
-    pub unknown_method_requests: AtomicU64,
-    /// Bytes of the acknowledged requests, uncompressed.
-    pub accepted_bytes: AtomicU64,
 }
 
 /// A receiver that has its sockets and is not serving yet.
@@ -149,11 +105,11 @@ impl Receiver {
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let largest = settings.max_mib_in_flight.max(settings.max_recv_msg_size_mib);
-        let admission = Arc::new(Admission::new(
+        let admission = Bounds::admission(
             settings.max_requests_in_flight,
-            largest.saturating_mul(MIB),
-        ));
+            settings.max_mib_in_flight,
+            settings.max_recv_msg_size_mib.saturating_mul(MIB),
+        );
         Ok(Self {
             listeners,
             addresses,
@@ -180,37 +136,30 @@ impl Receiver {
 
     /// Serves until `shutdown`; then accepts nothing more, and returns when every call under way has its answer.
     pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
-        let parameters = self.settings.keepalive.server_parameters.clone();
-        let service = Arc::new(Service {
-            intake,
-            limit: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
+        let limits = Limits {
+            http1: None,
+            parameters: self.settings.keepalive.server_parameters.clone(),
+            max_concurrent_streams: self.settings.max_concurrent_streams,
+        };
+        let bounds = Bounds {
+            max_request_bytes: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
+            max_request_key: "max_recv_msg_size_mib",
             include_metadata: self.settings.include_metadata,
-            counters: self.counters,
             admission: self.admission,
-            lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+        };
+        let service = Arc::new(Service {
+            reception: Reception::new(intake, bounds, self.counters),
         });
         let handler = move |request| {
             let service = service.clone();
             async move { service.call(request).await }
         };
-        connections::serve(
-            self.listeners,
-            &parameters,
-            self.settings.max_concurrent_streams,
-            handler,
-            shutdown,
-        )
-        .await;
+        connections::serve(self.listeners, &limits, handler, shutdown).await;
     }
 }
 
 struct Service {
-    intake: Arc<dyn Intake>,
-    limit: usize,
-    include_metadata: bool,
-    counters: Arc<Counters>,
-    admission: Arc<Admission>,
-    lanes: Semaphore,
+    reception: Reception,
 }
 
 impl Service {
@@ -221,24 +170,18 @@ impl Service {
     {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST || !is_grpc(&parts.headers) {
-            self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
+            self.reception.count_unknown();
             return not_grpc();
         }
         if parts.uri.path() != EXPORT_PATH {
-            self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
+            self.reception.count_unknown();
             return Status::unimplemented(unknown_method(parts.uri.path())).into_http();
         }
-        let accepted = Compression::accepted_by(&parts.headers);
+        let accepted = Compression::accepted_by(&parts.headers, &GRPC);
         match self.export(parts.headers, body).await {
             Ok(message) => success(message, accepted).await,
             Err(status) => {
-                let for_now = status::is_retried(&status);
-                let counter = if for_now {
-                    &self.counters.refused_requests
-                } else {
-                    &self.counters.failed_requests
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
+                self.reception.count_refusal(&status);
                 status.into_http()
             }
         }
@@ -248,40 +191,12 @@ impl Service {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let arrival = Instant::now();
-        let Some(mut place) = self.admission.enter() else {
-            return Err(busy("too many requests at the same time (`max_requests_in_flight`)"));
-        };
-        self.intake.ready().map_err(status::of_refusal)?;
-        let encoding = Compression::of(&headers).map_err(unknown_encoding)?;
-        let deadline = caller_timeout(&headers).map(|timeout| arrival + answer_within(timeout));
+        let deadline = caller_timeout(&headers).map(|timeout| Instant::now() + reception::answer_within(timeout));
+        let mut place = self.reception.enter()?;
+        let encoding = Compression::of(&headers, &GRPC).map_err(unknown_encoding)?;
         let reading = self.read(body, encoding, &mut place);
-        let body = timeout_at(deadline.unwrap_or(arrival + READ_TIMEOUT), reading)
-            .await
-            .map_err(|_| busy("the request did not arrive in time"))??;
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + answer_within(DEFAULT_TIMEOUT));
-        let metadata = if self.include_metadata {
-            metadata::kept(&headers)
-        } else {
-            Metadata::default()
-        };
-        drop(headers);
-
-        let bytes = body.len() as u64;
-        let answer = timeout_at(
-            deadline,
-            self.intake.accept(Request {
-                body,
-                metadata,
-                deadline,
-            }),
-        )
-        .await
-        .map_err(|_| busy("the next hop did not answer in time"))?
-        .map_err(status::of_refusal)?;
-        self.counters.accepted_requests.fetch_add(1, Ordering::Relaxed);
-        self.counters.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(answer)
+        let body = self.reception.arrived(deadline, reading).await?;
+        self.reception.hand_on(body, headers, deadline).await
     }
 
     /// The message of the call, decompressed.
@@ -289,17 +204,15 @@ impl Service {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let mut assembler = Assembler::new(self.limit);
+        let mut assembler = Assembler::new(self.reception.limit());
         while let Some(frame) = next_frame(&mut body).await {
             // The caller is gone: nobody reads this status.
             let frame = frame.map_err(|_| Status::cancelled("the call broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
-            if !place.grow(data.len()) {
-                return Err(busy("too many bytes at the same time (`max_mib_in_flight`)"));
-            }
-            assembler.push(data).map_err(unreadable)?;
+            self.reception.hold(place, data.len())?;
+            assembler.push(data).map_err(|error| self.unreadable(error))?;
         }
-        let Payload { compressed, bytes } = assembler.finish().map_err(unreadable)?;
+        let Payload { compressed, bytes } = assembler.finish().map_err(|error| self.unreadable(error))?;
         if !compressed {
             return Ok(bytes);
         }
@@ -308,45 +221,28 @@ impl Service {
                 "the message is marked as compressed, but `grpc-encoding` is missing",
             ));
         }
-        let message = encoding
-            .decompress(bytes, self.limit, &self.lanes)
-            .await
-            .map_err(|error| match error {
-                DecompressionError::TooLarge { .. } => too_large(error.to_string()),
-                DecompressionError::Corrupt { .. } => Status::invalid_argument(error.to_string()),
-            })?;
-        place.empty();
-        if !place.grow(message.len()) {
-            return Err(busy("too many bytes at the same time (`max_mib_in_flight`)"));
+        self.reception.decompressed(bytes, encoding, place).await
+    }
+
+    fn unreadable(&self, error: FramingError) -> Status {
+        match error {
+            FramingError::TooLarge { .. } => self.reception.too_large(error),
+            _ => Status::invalid_argument(error.to_string()),
         }
-        Ok(message)
     }
 }
 
 /// The acknowledgement. An empty message is full success.
 async fn success(message: Bytes, accepted: Compression) -> Response<Outgoing> {
-    let message = if message.len() > MAX_RESPONSE_BYTES {
-        Bytes::new()
-    } else {
-        message
-    };
-    let wanted = if message.len() < COMPRESS_FROM_BYTES {
-        Compression::None
-    } else {
-        accepted
-    };
-    let (message, encoding) = match wanted.compress(message.clone()).await {
-        Ok(compressed) => (compressed, wanted),
-        Err(_) => (message, Compression::None),
-    };
+    let (message, encoding) = reception::response(message, accepted).await;
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
     let mut response = Response::new(Outgoing::new(message, encoding).with_trailers(trailers));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(compression::ACCEPT_ENCODING_HEADER, compression::ACCEPTED);
+    headers.insert(GRPC.accepted, compression::ACCEPTED);
     if let Some(name) = encoding.name() {
-        headers.insert(compression::ENCODING_HEADER, HeaderValue::from_static(name));
+        headers.insert(GRPC.encoding, HeaderValue::from_static(name));
     }
     response
 }
@@ -386,33 +282,9 @@ fn unknown_encoding(name: String) -> Status {
     let mut status = Status::unimplemented(message);
     let accepted = tonic::metadata::MetadataValue::try_from(compression::ACCEPTED.as_bytes());
     if let Ok(accepted) = accepted {
-        status
-            .metadata_mut()
-            .insert(compression::ACCEPT_ENCODING_HEADER, accepted);
+        status.metadata_mut().insert(GRPC.accepted, accepted);
     }
     status
-}
-
-fn unreadable(error: FramingError) -> Status {
-    match error {
-        FramingError::TooLarge { .. } => too_large(error.to_string()),
-        _ => Status::invalid_argument(error.to_string()),
-    }
-}
-
-/// Item 7. Without `RetryInfo`, so that no client sends it again.
-fn too_large(message: String) -> Status {
-    let advice = "make batches smaller, or raise `max_recv_msg_size_mib`";
-    Status::new(Code::ResourceExhausted, format!("{message}; {advice}"))
-}
-
-fn busy(message: &str) -> Status {
-    status::unavailable(message, Some(RETRY_AFTER))
-}
-
-/// Time for the work: the caller's patience less a margin for the way back, which is at most half of it.
-fn answer_within(timeout: Duration) -> Duration {
-    timeout - MARGIN.min(timeout / 2)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit; anything else counts as none.
@@ -440,8 +312,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use std::sync::Mutex;
 
-    use super::*;
-    use crate::edge::{BoxFuture, Refusal};
+    use super::{super::transport::status, *};
+    use crate::edge::{BoxFuture, Refusal, Request};
+    use tonic::Code;
 
     /// Never answers; remembers the deadline it was given.
     #[derive(Default)]
@@ -471,15 +344,20 @@ mod tests {
         }
     }
 
-    fn service(intake: Arc<dyn Intake>) -> Service {
-        Service {
-            intake,
-            limit: MIB,
+    fn service(intake: Arc<dyn Intake>, admission: Admission) -> (Service, Arc<Admission>) {
+        let admission = Arc::new(admission);
+        let bounds = Bounds {
+            max_request_bytes: MIB,
+            max_request_key: "max_recv_msg_size_mib",
             include_metadata: false,
-            counters: Arc::default(),
-            admission: Arc::new(Admission::new(10, 10 * MIB)),
-            lanes: Semaphore::new(1),
-        }
+            admission: admission.clone(),
+        };
+        let reception = Reception::new(intake, bounds, Arc::default());
+        (Service { reception }, admission)
+    }
+
+    fn roomy() -> Admission {
+        Admission::new(10, 10 * MIB)
     }
 
     fn call<B>(timeout: Option<&str>, body: B) -> HttpRequest<B> {
@@ -499,11 +377,11 @@ mod tests {
         let silent = Arc::new(Silent::default());
         let started = Instant::now();
         let body = Outgoing::new(Bytes::from_static(b"x"), Compression::None);
-        let response = service(silent.clone()).call(call(timeout, body)).await;
+        let response = service(silent.clone(), roomy()).0.call(call(timeout, body)).await;
         let answer = status(&response);
         assert_eq!(
             (answer.code, answer.retry_after),
-            (Code::Unavailable, Some(RETRY_AFTER))
+            (Code::Unavailable, Some(reception::RETRY_AFTER))
         );
         assert_eq!(silent.0.lock().unwrap().unwrap(), Instant::now().max(started));
         started.elapsed()
@@ -530,27 +408,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stalls_is_given_up_and_its_place_is_free_again() {
         for (timeout, expected) in [(Some("3S"), 2500), (None, 60_000)] {
-            let service = service(Arc::new(Silent::default()));
+            let (service, admission) = service(Arc::new(Silent::default()), roomy());
             let started = Instant::now();
             let body = Stalled(Some(Bytes::from_static(&[0, 0, 0, 0, 9, 1])));
             let response = service.call(call(timeout, body)).await;
             assert_eq!(status(&response).code, Code::Unavailable);
             assert_eq!(started.elapsed(), Duration::from_millis(expected));
-            assert_eq!((service.admission.requests(), service.admission.bytes()), (0, 0));
+            assert_eq!((admission.requests(), admission.bytes()), (0, 0));
         }
     }
 
     #[tokio::test]
     async fn item_08_bytes_held_at_the_same_time_are_bounded() {
-        let mut service = service(Arc::new(Silent::default()));
-        service.admission = Arc::new(Admission::new(10, 2000));
+        let (service, _) = service(Arc::new(Silent::default()), Admission::new(10, 2000));
         for encoding in [Compression::None, Compression::Gzip] {
             let payload = encoding.compress(vec![0; 3000].into()).await.unwrap();
             let mut request = call(None, Outgoing::new(payload, encoding));
             let name = encoding.name().unwrap_or("identity");
             request
                 .headers_mut()
-                .insert(compression::ENCODING_HEADER, HeaderValue::from_static(name));
+                .insert(GRPC.encoding, HeaderValue::from_static(name));
             let answer = status(&service.call(request).await);
             assert_eq!(answer.code, Code::Unavailable);
             assert!(answer.message.contains("max_mib_in_flight") && answer.retry_after.is_some());

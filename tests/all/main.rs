@@ -41,12 +41,16 @@ mod model;
 mod otlp;
 /// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).
 mod receiving;
+/// What an OTLP client gets from the HTTP receiver (CONFORMANCE items 1–10, 12, 13), down to the bytes on the socket.
+mod receiving_http;
 /// Recorded logs through the readers, the text room and over gRPC.
 mod replaying;
 /// Verdicts over any stream: episodes, budgets, restarts.
 mod scoring;
 /// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
 mod sending;
+/// What a next hop gets from the HTTP exporter (CONFORMANCE items 10, 15–22).
+mod sending_http;
 /// Who is told of incidents, and that no log waits for it.
 mod telling;
 /// What one tenant says is nobody else's.

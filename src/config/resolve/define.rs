@@ -21,7 +21,7 @@ use crate::{
     edge::{
         api::Settings as ApiSettings, memory_limiter::Settings as MemoryLimiterSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
-        receive_grpc::Settings as GrpcSettings,
+        receive_grpc::Settings as GrpcSettings, receive_http::Settings as HttpSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -82,7 +82,7 @@ impl Resolver {
         if !self.is_section(&protocols, &key, "grpc: {endpoint: localhost:4317}") {
             return None;
         }
-        refuse_unknown(&protocols, &key, &["grpc"], &self.findings);
+        refuse_unknown(&protocols, &key, &["grpc", "http"], &self.findings);
         if protocols.entries().is_empty() {
             self.tell(
                 &protocols.place,
@@ -91,13 +91,32 @@ impl Resolver {
             );
             return None;
         }
-        let entry = protocols.entry("grpc")?;
-        let key = join(&key, "grpc");
-        let grpc: GrpcSettings = self.read(&entry.value, &key)?;
-        self.check(&entry.value, &key, grpc.validate())?;
-        Some(Receiver::Otlp(OtlpReceiver {
-            protocols: Protocols { grpc },
-        }))
+        // Both are read before either is missed, so that all that is wrong is told of.
+        let grpc = self.protocol(&protocols, &key, "grpc", GrpcSettings::validate);
+        let http = self.protocol(&protocols, &key, "http", HttpSettings::validate);
+        let protocols = Protocols {
+            grpc: grpc?,
+            http: http?,
+        };
+        protocols.each().next()?;
+        Some(Receiver::Otlp(OtlpReceiver { protocols }))
+    }
+
+    /// The section of a protocol, if it is there: `None` where it is wrong.
+    fn protocol<T: DeserializeOwned>(
+        &self,
+        protocols: &Node,
+        key: &str,
+        name: &str,
+        validate: impl Fn(&T) -> Result<(), String>,
+    ) -> Option<Option<T>> {
+        let Some(entry) = protocols.entry(name) else {
+            return Some(None);
+        };
+        let key = join(key, name);
+        let settings: T = self.read(&entry.value, &key)?;
+        self.check(&entry.value, &key, validate(&settings))?;
+        Some(Some(settings))
     }
 
     pub(super) fn processor(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Processor> {
@@ -215,6 +234,7 @@ impl Resolver {
     pub(super) fn exporter(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Exporter> {
         let exporter = match kind.name {
             "otlp_grpc" => Exporter::OtlpGrpc(self.read(node, key)?),
+            "otlp_http" => Exporter::OtlpHttp(self.read(node, key)?),
             "file" => Exporter::File(self.read(node, key)?),
             _ => Exporter::Debug(self.read(node, key)?),
         };
@@ -223,6 +243,7 @@ impl Resolver {
             key,
             match &exporter {
                 Exporter::OtlpGrpc(settings) => settings.validate(),
+                Exporter::OtlpHttp(settings) => settings.validate(),
                 Exporter::File(settings) => settings.validate(),
                 Exporter::Debug(_) => Ok(()),
             },

@@ -150,10 +150,13 @@ impl Resolver {
             place = node.map_or(place, |node| &node.place);
         }
         for (receiver, Receiver::Otlp(otlp)) in &settings.receivers {
-            if !otlp.protocols.grpc.include_metadata {
+            for (protocol, _, include_metadata) in otlp.protocols.each() {
+                if include_metadata {
+                    continue;
+                }
                 let message = format!(
                     "the receiver `{receiver}` keeps no headers, so no tenant would be known; write `include_metadata: true` \
-                     under `receivers.{receiver}.protocols.grpc`"
+                     under `receivers.{receiver}.protocols.{protocol}`"
                 );
                 self.tell(place, format!("processors.{id}.tenant.from_context"), message);
             }

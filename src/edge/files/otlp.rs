@@ -9,10 +9,12 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
+use prost::Message;
 
 use super::input::{Input, Lines};
 use super::row::described;
 use super::{BadRow, Origin, Row};
+use crate::edge::transport::otlp_json;
 
 /// Rows of OTLP JSON lines.
 pub(super) struct Rows {
@@ -56,6 +58,11 @@ impl Rows {
     }
 }
 
+fn request(json: &str) -> Result<ExportLogsServiceRequest, String> {
+    let bytes = otlp_json::to_protobuf(&otlp_json::REQUEST, json.as_bytes()).map_err(|error| error.to_string())?;
+    ExportLogsServiceRequest::decode(&*bytes).map_err(|error| error.to_string())
+}
+
 fn row(line: u64, service: Option<String>, record: LogRecord, origin: &Arc<Origin>) -> Row {
     let time_unix_nano = [record.time_unix_nano, record.observed_time_unix_nano]
         .into_iter()
@@ -87,7 +94,7 @@ impl Iterator for Rows {
             if text.trim().is_empty() {
                 continue;
             }
-            match serde_json::from_str::<ExportLogsServiceRequest>(&text) {
+            match request(&text) {
                 Ok(request) => request
                     .resource_logs
                     .into_iter()

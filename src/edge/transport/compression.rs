@@ -1,4 +1,4 @@
-//! Compression of gRPC messages: its names on the wire and in the configuration, and both directions under a limit.
+//! Compression of messages: its names on the wire and in the configuration, and both directions under a limit.
 //!
 //! What enters: a payload. What leaves: the payload compressed, or decompressed to at most the limit.
 //! Promise: a bomb costs no more memory than the limit; no decoder outlives its message (a reused one once mixed
@@ -11,12 +11,28 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// What Harbinger accepts, as `grpc-accept-encoding` says it.
+/// What Harbinger accepts, as [`EncodingHeaders::accepted`] says it.
 pub const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip,zstd,identity");
-/// The header that names a message's encoding.
-pub const ENCODING_HEADER: &str = "grpc-encoding";
-/// The header that names the encodings a peer understands.
-pub const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
+
+/// The headers of a protocol that name encodings.
+#[derive(Debug)]
+pub struct EncodingHeaders {
+    /// Names a message's encoding.
+    pub encoding: &'static str,
+    /// Names the encodings a peer understands.
+    pub accepted: &'static str,
+}
+
+/// Of gRPC.
+pub const GRPC: EncodingHeaders = EncodingHeaders {
+    encoding: "grpc-encoding",
+    accepted: "grpc-accept-encoding",
+};
+/// Of HTTP itself.
+pub const HTTP: EncodingHeaders = EncodingHeaders {
+    encoding: "content-encoding",
+    accepted: "accept-encoding",
+};
 
 /// From this many bytes on, work on a payload leaves the async thread (about a millisecond of it).
 const BLOCKING_FROM_BYTES: usize = 256 * 1024;
@@ -71,7 +87,7 @@ impl Compression {
     }
 
     fn named(name: &str) -> Option<Self> {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "gzip" => Some(Self::Gzip),
             "zstd" => Some(Self::Zstd),
             "identity" | "" => Some(Self::None),
@@ -79,21 +95,21 @@ impl Compression {
         }
     }
 
-    /// The encoding that `grpc-encoding` names; the name itself when it is unknown.
-    pub fn of(headers: &HeaderMap) -> Result<Self, String> {
-        let Some(value) = headers.get(ENCODING_HEADER) else {
+    /// The encoding that the message's header names; the name itself when it is unknown.
+    pub fn of(headers: &HeaderMap, names: &EncodingHeaders) -> Result<Self, String> {
+        let Some(value) = headers.get(names.encoding) else {
             return Ok(Self::None);
         };
         let name = String::from_utf8_lossy(value.as_bytes());
-        Self::named(&name).ok_or_else(|| name.chars().take(40).collect())
+        Self::named(name.trim()).ok_or_else(|| name.chars().take(40).collect())
     }
 
-    /// The first encoding of the caller's `grpc-accept-encoding` that we have; [`Compression::None`] without one.
-    pub fn accepted_by(headers: &HeaderMap) -> Self {
+    /// The first encoding that the caller accepts and we have; [`Compression::None`] without one.
+    pub fn accepted_by(headers: &HeaderMap, names: &EncodingHeaders) -> Self {
         headers
-            .get(ACCEPT_ENCODING_HEADER)
+            .get(names.accepted)
             .and_then(|value| value.to_str().ok())
-            .and_then(|names| names.split(',').find_map(|name| Self::named(name.trim())))
+            .and_then(|list| list.split(',').find_map(accepted))
             .unwrap_or(Self::None)
     }
 
@@ -185,6 +201,17 @@ impl Compression {
             source,
         }
     }
+}
+
+/// One entry of the accepted encodings; none that is unknown, or refused by a weight of 0.
+fn accepted(entry: &str) -> Option<Compression> {
+    let (name, parameters) = entry.split_once(';').unwrap_or((entry, ""));
+    let weight = parameters
+        .trim()
+        .strip_prefix("q=")
+        .and_then(|weight| weight.parse().ok());
+    let refused = weight.is_some_and(|weight: f32| weight <= 0.0);
+    Compression::named(name.trim()).filter(|_| !refused)
 }
 
 /// The size a gzip member's trailer claims (RFC 1952: ISIZE, modulo 2^32), no more than deflate can reach.
@@ -285,12 +312,14 @@ mod tests {
     fn the_callers_first_known_encoding_is_taken() {
         let accepted = |value: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_ENCODING_HEADER, HeaderValue::from_static(value));
-            Compression::accepted_by(&headers)
+            headers.insert(HTTP.accepted, HeaderValue::from_static(value));
+            Compression::accepted_by(&headers, &HTTP)
         };
+        assert_eq!(accepted("br, GZIP;q=0.5"), Compression::Gzip);
+        assert_eq!(accepted("gzip;q=0, zstd; q=1"), Compression::Zstd);
         assert_eq!(accepted("snappy, zstd,gzip"), Compression::Zstd);
         assert_eq!(accepted("identity,gzip"), Compression::None);
         assert_eq!(accepted("snappy"), Compression::None);
-        assert_eq!(Compression::accepted_by(&HeaderMap::new()), Compression::None);
+        assert_eq!(Compression::accepted_by(&HeaderMap::new(), &GRPC), Compression::None);
     }
 }

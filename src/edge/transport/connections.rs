@@ -1,11 +1,12 @@
-//! HTTP/2 connections of a server: accepting, keeping alive, ageing and leaving.
+//! Connections of a server, HTTP/2 or both versions on one port: accepting, keeping alive, ageing and leaving.
 //!
 //! What enters: bound sockets and a handler. What leaves: calls of the handler, one task each.
 //! Promise: after `shutdown` no connection is accepted and every call under way gets its answer; a connection past its
-//! age or idle time is told so (GOAWAY) before it is closed; running out of file descriptors slows, never spins.
-//! Absent on purpose: TLS and HTTP/1. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
+//! age or idle time is told so (GOAWAY, in HTTP/2) before it is closed; headers that do not arrive in time end it; running
+//! out of file descriptors slows, never spins.
+//! Absent on purpose: TLS, and time limits on bodies, which are the handler's. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
 //! a grace period set, closes aged connections without telling them.
-//! Limits on headers (16 KiB), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
+//! Limits on headers (16 KiB in HTTP/2, 64 KiB in HTTP/1), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
 
 use std::{
     convert::Infallible,
@@ -13,14 +14,19 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http_body::Body;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -28,7 +34,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{MIB, framing::Outgoing, warnings::Throttle};
+use super::{MIB, warnings::Throttle};
 
 /// The section `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,26 +79,44 @@ impl Default for ServerParameters {
 
 /// A connection that never says anything is not kept longer than this.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(20);
-/// After `shutdown`, a connection without calls has this long to take its leave.
+/// After `shutdown`, or when it has never made a call, a connection without calls has this long to take its leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed (no file descriptor left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Largest header of an HTTP/1 request.
+const MAX_HTTP1_HEADER_BYTES: usize = 64 * 1024;
+
+/// What connections are held to.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// HTTP/1 is served beside HTTP/2, and a connection has this long to send the header of a request.
+    pub http1: Option<HeaderTimeout>,
+    /// Idle time, age and pings.
+    pub parameters: ServerParameters,
+    /// Calls at a time on one connection of HTTP/2.
+    pub max_concurrent_streams: u32,
+}
+
+/// How long the header of an HTTP/1 request, and the first call of any connection, may take to arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderTimeout(pub Duration);
+
 /// Serves `listeners` until `shutdown`, then until the last call has its answer.
-pub async fn serve<H, F>(
+pub async fn serve<H, F, B>(
     listeners: Vec<TcpListener>,
-    parameters: &ServerParameters,
-    max_concurrent_streams: u32,
+    limits: &Limits,
     handler: H,
     shutdown: impl Future<Output = ()>,
 ) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Outgoing>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let (stop, stopping) = watch::channel(());
     let server = Arc::new(Server {
-        builder: builder(parameters, max_concurrent_streams),
-        parameters: parameters.clone(),
+        builder: builder(limits),
+        limits: limits.clone(),
         handler,
         stopping,
     });
@@ -107,19 +131,28 @@ pub async fn serve<H, F>(
     stop.closed().await; // every connection holds a receiver
 }
 
-fn builder(parameters: &ServerParameters, max_concurrent_streams: u32) -> Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
+        .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(max_concurrent_streams)
+        .max_concurrent_streams(limits.max_concurrent_streams)
         // Wide enough that a batch of a few MiB does not wait for window updates; unread bytes per connection are
         // bounded by the second.
         .initial_stream_window_size(4 * MIB as u32)
         .initial_connection_window_size(8 * MIB as u32)
         // Clients that respect it send a usual batch in one frame, which is then never copied.
         .max_frame_size(MIB as u32)
-        .keep_alive_interval(limited(parameters.time))
-        .keep_alive_timeout(parameters.timeout);
+        .keep_alive_interval(limited(limits.parameters.time))
+        .keep_alive_timeout(limits.parameters.timeout);
+    let Some(HeaderTimeout(timeout)) = limits.http1 else {
+        return builder.http2_only();
+    };
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limited(timeout))
+        .max_buf_size(MAX_HTTP1_HEADER_BYTES);
     builder
 }
 
@@ -129,15 +162,16 @@ fn limited(duration: Duration) -> Option<Duration> {
 
 struct Server<H> {
     builder: Builder<TokioExecutor>,
-    parameters: ServerParameters,
+    limits: Limits,
     handler: H,
     stopping: watch::Receiver<()>,
 }
 
-impl<H, F> Server<H>
+impl<H, F, B> Server<H>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Outgoing>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let failed = Throttle::default();
@@ -181,7 +215,8 @@ where
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut stage = Stage::Serving { age: self.age_limit() };
         loop {
-            let next = stage.next_look(&calls, self.parameters.max_connection_idle);
+            let max_idle = self.max_idle(&calls);
+            let next = stage.next_look(&calls, max_idle);
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
@@ -196,12 +231,12 @@ where
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => match stage {
                     Stage::Serving { age } if age.is_some_and(|age| age <= Instant::now()) => {
                         connection.as_mut().graceful_shutdown();
-                        let grace = limited(self.parameters.max_connection_age_grace);
+                        let grace = limited(self.limits.parameters.max_connection_age_grace);
                         stage = Stage::Leaving { until: grace.map(|grace| Instant::now() + grace) };
                     }
-                    Stage::Serving { .. } if calls.idle_for(self.parameters.max_connection_idle) => {
+                    Stage::Serving { .. } if max_idle.is_some_and(|max_idle| calls.idle_for(max_idle)) => {
                         connection.as_mut().graceful_shutdown();
-                        stage = Stage::Leaving { until: Some(Instant::now() + FIRST_BYTE_TIMEOUT) };
+                        stage = Stage::Leaving { until: Some(Instant::now() + calls.leave_time()) };
                     }
                     Stage::Serving { .. } => {}
                     Stage::Leaving { .. } => return,
@@ -212,8 +247,16 @@ where
         }
     }
 
+    /// How long the connection may be without a call; before its first no longer than a header may take.
+    fn max_idle(&self, calls: &Calls) -> Option<Duration> {
+        let first = self.limits.http1.filter(|_| !calls.begun.load(Ordering::Relaxed));
+        let first = first.and_then(|HeaderTimeout(timeout)| limited(timeout));
+        let idle = limited(self.limits.parameters.max_connection_idle);
+        first.into_iter().chain(idle).min()
+    }
+
     fn age_limit(&self) -> Option<Instant> {
-        let age = limited(self.parameters.max_connection_age)?;
+        let age = limited(self.limits.parameters.max_connection_age)?;
         Instant::now().checked_add(age.mul_f64(0.9 + 0.2 * fastrand::f64()))
     }
 }
@@ -228,17 +271,17 @@ enum Stage {
 
 impl Stage {
     /// When something may have to change without the connection saying so.
-    fn next_look(self, calls: &Calls, max_idle: Duration) -> Option<Instant> {
+    fn next_look(self, calls: &Calls, max_idle: Option<Duration>) -> Option<Instant> {
         match self {
             Self::Serving { age } => {
-                let idle = limited(max_idle).and_then(|idle| calls.last_change().checked_add(idle));
                 // With calls under way that moment passes without effect: look again an idle time later.
-                let idle = idle.map(|at| {
-                    if calls.none() {
+                let idle = max_idle.and_then(|max_idle| {
+                    let at = calls.last_change().checked_add(max_idle)?;
+                    Some(if calls.none() {
                         at
                     } else {
                         at.max(Instant::now() + max_idle)
-                    }
+                    })
                 });
                 age.into_iter().chain(idle).min()
             }
@@ -251,6 +294,7 @@ impl Stage {
 /// The calls under way on one connection.
 #[derive(Debug)]
 struct Calls {
+    begun: AtomicBool,
     count: AtomicUsize,
     changed: Mutex<Instant>,
 }
@@ -258,6 +302,7 @@ struct Calls {
 impl Default for Calls {
     fn default() -> Self {
         Self {
+            begun: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             changed: Mutex::new(Instant::now()),
         }
@@ -266,12 +311,22 @@ impl Default for Calls {
 
 impl Calls {
     fn begin(self: &Arc<Self>) -> Call {
+        self.begun.store(true, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::AcqRel);
         Call(self.clone())
     }
 
     fn none(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// What an idle connection gets to take its leave.
+    fn leave_time(&self) -> Duration {
+        if self.begun.load(Ordering::Relaxed) {
+            FIRST_BYTE_TIMEOUT
+        } else {
+            LEAVE_TIME
+        }
     }
 
     fn last_change(&self) -> Instant {

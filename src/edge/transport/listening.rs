@@ -46,6 +46,16 @@ pub enum BindError {
 /// How often a free port is sought that all addresses of a host have (only for port 0).
 const FREE_PORT_TRIES: usize = 16;
 
+/// Checks that `endpoint` is `host:port`; says what to write instead, for example `example`.
+pub fn check(endpoint: &str, example: &str) -> Result<(), String> {
+    match endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(format!(
+            "`endpoint: {endpoint}` has no port: write host:port, like {example}"
+        )),
+    }
+}
+
 /// Binds every address of `endpoint`; `:4317` means all interfaces. With port 0 all addresses share one free port.
 pub async fn bind(endpoint: &str, key: &'static str) -> Result<Vec<TcpListener>, BindError> {
     let addresses = resolve(endpoint).await?;

@@ -1,7 +1,7 @@
 //! Request metadata: what is kept of a caller's headers, and which headers go out.
 //!
 //! What enters: HTTP headers of a call, or the `headers` section of an exporter. What leaves: [`Metadata`], or headers.
-//! Promise: the headers that belong to gRPC itself neither come through nor can be set; a caller's value that is not
+//! Promise: the headers that belong to gRPC or HTTP itself neither come through nor can be set; a caller's value that is not
 //! printable ASCII is dropped. The number of values is bounded by the header list the server accepts (16 KiB).
 //! Absent on purpose: secrets. A value that is a token should be written `${env:TOKEN}` in the configuration.
 
@@ -58,7 +58,7 @@ impl Headers {
                 .map_err(|_| format!("`{written}` is not a header name: use letters, digits and `-`"))?;
             if is_reserved(name.as_str()) {
                 return Err(format!(
-                    "the header `{written}` belongs to gRPC and is set by Harbinger: remove it"
+                    "the header `{written}` belongs to the protocol and is set by Harbinger: remove it"
                 ));
             }
             match source {
@@ -105,7 +105,18 @@ fn is_reserved(name: &str) -> bool {
     name.starts_with("grpc-")
         || matches!(
             name,
-            "content-type" | "te" | "user-agent" | "host" | "content-length" | "connection"
+            "accept"
+                | "accept-encoding"
+                | "connection"
+                | "content-encoding"
+                | "content-length"
+                | "content-type"
+                | "expect"
+                | "host"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+                | "user-agent"
         )
 }
 
@@ -154,7 +165,11 @@ mod tests {
 
     #[test]
     fn wrong_headers_are_told_apart() {
-        assert!(headers("{grpc-timeout: 1S}").unwrap_err().contains("belongs to gRPC"));
+        assert!(
+            headers("{grpc-timeout: 1S}")
+                .unwrap_err()
+                .contains("belongs to the protocol")
+        );
         assert!(headers("{'a b': x}").unwrap_err().contains("not a header name"));
         assert!(headers("{a: \"two\\nlines\"}").unwrap_err().contains("one line"));
         assert!(headers("{a: {from_contxt: x}}").unwrap_err().contains("from_context"));

@@ -1,6 +1,7 @@
-//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers.
+//! Transport: what edges share: what receivers do with a request and exporters with an answer, in whatever protocol; gRPC's
+//! frames, OTLP JSON, and HTTP/1 for the notifiers.
 //!
-//! What enters: HTTP/2 bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
+//! What enters: bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
 //! Promise: a message body is copied at most once on its way in and not at all on its way out; every buffer has a
 //! limit; no header of a peer can cause a panic.
 //! Absent on purpose: prost (requests stay bytes), TLS and authentication (a later version), and tonic's own
@@ -10,12 +11,17 @@
 pub mod admission;
 pub mod compression;
 pub mod connections;
+pub mod delivery;
 pub mod framing;
 pub mod http_client;
 pub mod listening;
 pub mod metadata;
+pub mod next_hop;
+pub mod otlp_json;
 pub mod partial_success;
+pub mod reception;
 pub mod retry;
+pub mod retry_after;
 pub mod status;
 pub mod warnings;
 

@@ -1,4 +1,5 @@
-//! gRPC statuses: which are retried, what a refusal becomes, and how a peer's status is read without trusting it.
+//! Statuses of gRPC, and of OTLP/HTTP by them: which are retried, what a refusal becomes, and how a peer's status is read
+//! without trusting it.
 //!
 //! What enters: refusals, and the headers or trailers of a next hop. What leaves: a [`Status`] for the caller, or an
 //! [`Answer`] for the exporter.
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use prost::Message;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -40,12 +42,7 @@ pub fn retried(code: Code, has_retry_info: bool) -> bool {
 
 /// Whether OTLP clients that receive `status` send the same bytes again.
 pub fn is_retried(status: &Status) -> bool {
-    retried(
-        status.code(),
-        status
-            .get_details_retry_info()
-            .is_some_and(|info| info.retry_delay.is_some()),
-    )
+    retried(status.code(), retry_delay(status).is_some())
 }
 
 /// `code` as the gRPC documentation spells it.
@@ -150,6 +147,64 @@ pub fn of_http(status: http::StatusCode) -> Code {
     }
 }
 
+/// Whether OTLP clients send the same bytes again after an HTTP `status` (item 16).
+pub fn http_retried(status: http::StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 502..=504)
+}
+
+/// The code of a refusal for good by OTLP/HTTP, which gives 400 and 404 other meanings than gRPC behind a proxy.
+pub fn of_otlp_http(status: http::StatusCode) -> Code {
+    match status.as_u16() {
+        400 | 415 | 422 => Code::InvalidArgument,
+        401 | 407 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 | 410 => Code::NotFound,
+        405 | 501 => Code::Unimplemented,
+        409 => Code::AlreadyExists,
+        413 => Code::ResourceExhausted,
+        500..=599 => Code::Internal,
+        _ => Code::Unknown,
+    }
+}
+
+/// The HTTP status for a caller that should get `status`: one of those that are retried where it can be sent again, and
+/// never one of them where it cannot.
+pub fn to_http(status: &Status) -> http::StatusCode {
+    use http::StatusCode as Http;
+    if is_retried(status) {
+        return match status.code() {
+            Code::ResourceExhausted => Http::TOO_MANY_REQUESTS,
+            _ => Http::SERVICE_UNAVAILABLE,
+        };
+    }
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition => Http::BAD_REQUEST,
+        Code::Unauthenticated => Http::UNAUTHORIZED,
+        Code::PermissionDenied => Http::FORBIDDEN,
+        Code::NotFound => Http::NOT_FOUND,
+        Code::AlreadyExists => Http::CONFLICT,
+        Code::ResourceExhausted => Http::PAYLOAD_TOO_LARGE,
+        Code::Unimplemented => Http::NOT_IMPLEMENTED,
+        _ => Http::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The wait that `status` asks for.
+pub fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
+/// `status` as the bytes of a `google.rpc.Status`, with the details it has.
+pub fn encoded(status: &Status) -> Vec<u8> {
+    let known = tonic_types::Status::decode(status.details()).unwrap_or_default();
+    tonic_types::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: known.details,
+    }
+    .encode_to_vec()
+}
+
 fn details(headers: &HeaderMap) -> Bytes {
     let Some(value) = headers.get(DETAILS_HEADER) else {
         return Bytes::new();
@@ -198,7 +253,8 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-fn cut(mut message: String) -> String {
+/// `message`, cut to a bearable length.
+pub fn cut(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
         message.push('…');
@@ -253,6 +309,27 @@ mod tests {
                 );
                 assert!(status.message().contains("no"));
             }
+        }
+    }
+
+    #[test]
+    fn item_16_a_refusal_for_good_is_no_http_status_that_is_retried_and_a_passing_one_is() {
+        for code in 0..20 {
+            for details in [
+                Bytes::new(),
+                unavailable("", Some(Duration::from_secs(1))).details().to_vec().into(),
+            ] {
+                let message = "no".into();
+                let status = of_refusal(Refusal::Permanent { code, message, details });
+                let http = to_http(&status);
+                assert!(http.as_u16() >= 400 && !http_retried(http), "{code}: {http}");
+            }
+        }
+        assert_eq!(to_http(&unavailable("", None)), 503);
+        // A hop that speaks HTTP before one that does: the meaning survives.
+        for status in [400, 401, 403, 404, 409, 413, 500, 501] {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            assert_eq!(to_http(&Status::new(of_otlp_http(status), "")), status);
         }
     }
 

@@ -260,9 +260,10 @@ fn the_reference_never_goes_stale() {
     const REFERENCE: &str = "config-examples/reference.yaml";
     let files = Files::new(&[(
         "least.yaml",
-        "receivers: {otlp: {protocols: {grpc: }}}
+        "receivers: {otlp: {protocols: {grpc: , http: }}}
 processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
-exporters: {otlp_grpc: {endpoint: 'http://localhost:14317'}, file: {path: ./harbinger-out.jsonl}, debug: }
+exporters:
+  {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, file: {path: ./harbinger-out.jsonl}, debug: }
 extensions: {health_check: , harbinger_api: }
 service:
   extensions: [health_check, harbinger_api]

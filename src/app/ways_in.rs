@@ -1,0 +1,93 @@
+//! The ways into the agent: receivers, and the memory limiter before the pipeline.
+//!
+//! What enters: settings that have been checked. What leaves: bound receivers, then tasks that serve until they are told to
+//! stop. Promise: ports are taken before anything else happens. Absent on purpose: the ways out.
+
+use std::{future::Future, sync::Arc};
+
+use anyhow::{Context, Result};
+use tokio::task::JoinSet;
+
+use crate::{
+    config::{Receiver, Settings},
+    edge::{Intake, memory_limiter::MemoryLimiter, receive_grpc, receive_http},
+    telemetry::Metrics,
+};
+
+/// A receiver that has its sockets.
+pub(super) enum Bound {
+    Grpc(receive_grpc::Receiver),
+    Http(receive_http::Receiver),
+}
+
+/// Takes the ports of all receivers.
+///
+/// # Errors
+/// A port is taken.
+pub(super) async fn bind(settings: &Settings) -> Result<Vec<Bound>> {
+    let mut receivers = Vec::new();
+    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
+        let context = || format!("receivers.{id}");
+        if let Some(grpc) = &otlp.protocols.grpc {
+            let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
+            receivers.push(Bound::Grpc(bound.with_context(context)?));
+        }
+        if let Some(http) = &otlp.protocols.http {
+            let bound = receive_http::Receiver::bind(http.clone()).await;
+            receivers.push(Bound::Http(bound.with_context(context)?));
+        }
+    }
+    Ok(receivers)
+}
+
+impl Bound {
+    /// Serves in a task until `shutdown`, then until the last request has its answer.
+    pub(super) fn serve(
+        self,
+        intake: Arc<dyn Intake>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+        serving: &mut JoinSet<()>,
+    ) {
+        match self {
+            Self::Grpc(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
+                serving.spawn(receiver.serve(intake, shutdown));
+            }
+            Self::Http(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by HTTP");
+                serving.spawn(receiver.serve(intake, shutdown));
+            }
+        }
+    }
+}
+
+/// The way in, behind the memory limiter if there is one.
+///
+/// # Errors
+/// Memory cannot be limited here.
+pub(super) fn limit_memory(
+    settings: &Settings,
+    intake: Arc<dyn Intake>,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<Arc<dyn Intake>> {
+    let Some((id, limits)) = &settings.memory_limiter else {
+        return Ok(intake);
+    };
+    let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
+    tracing::info!(
+        soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
+        "requests are refused, for now, while the process has more memory than this"
+    );
+    let limited = limiter.before(intake);
+    let metrics = Arc::clone(metrics);
+    tasks.spawn(async move {
+        let watching = limiter.watch(|limiter| {
+            metrics.process_memory_rss_bytes.set(limiter.resident_bytes());
+            metrics.memory_limited.set(u64::from(limiter.is_refusing()));
+        });
+        watching.await;
+        Ok(())
+    });
+    Ok(limited)
+}

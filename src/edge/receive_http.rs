@@ -1,0 +1,593 @@
+//! The OTLP/HTTP receiver: `POST /v1/logs`, in protobuf or JSON.
+//!
+//! What enters: HTTP/1.1 and HTTP/2 requests of OTLP clients (item numbers of CONFORMANCE.md: 1–9). What leaves:
+//! [`Request`](super::Request)s to an [`Intake`], always protobuf, and its answer in the request's own encoding.
+//! Promise: protobuf is handed on as it came, byte for byte; JSON is translated once; every refusal is a `google.rpc.Status`
+//! that says what to do, with an HTTP status that clients retry only where the same bytes can succeed later.
+//! Absent on purpose: TLS and authentication (a later version), CORS, and paths for other signals, which are told where
+//! they are wrong.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
+use http_body::Body;
+use http_body_util::Full;
+use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
+use tonic::Status;
+
+use super::{
+    Intake,
+    transport::{
+        MIB,
+        admission::{Admission, Place},
+        compression::{self, Compression, HTTP},
+        connections::{self, HeaderTimeout, Limits, ServerParameters},
+        framing::next_frame,
+        listening,
+        otlp_json::{self, JsonError},
+        reception::{self, Bounds, READ_TIMEOUT, Reception},
+        retry_after, status,
+    },
+};
+
+pub use super::transport::{listening::BindError, reception::Counters};
+
+/// Where users set the address, for the error about a taken port.
+const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.http.endpoint`";
+/// Calls at a time on one connection of HTTP/2.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// From this many bytes on, JSON is translated off the async thread (some milliseconds of work).
+const BLOCKING_FROM_BYTES: usize = 256 * 1024;
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// The section `receivers.otlp.protocols.http`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `host:port`; `localhost` listens on IPv4 and IPv6, `:4318` on all interfaces.
+    pub endpoint: String,
+    /// The path that takes logs.
+    pub logs_url_path: String,
+    /// Largest request in bytes, after decompression.
+    pub max_request_body_size: usize,
+    /// Keep the callers' headers for exporters (`from_context`).
+    pub include_metadata: bool,
+    /// Requests held at the same time; one more is refused with 503.
+    pub max_requests_in_flight: usize,
+    /// Bytes of requests held at the same time, in MiB; never less than one largest request.
+    pub max_mib_in_flight: usize,
+    /// How long the header of a request may take to arrive.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub read_header_timeout: Duration,
+    /// A connection without a request for this long is closed; 0 s never.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub idle_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4318".into(),
+            logs_url_path: "/v1/logs".into(),
+            max_request_body_size: 64 * MIB,
+            include_metadata: false,
+            max_requests_in_flight: 1024,
+            max_mib_in_flight: 256,
+            read_header_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Settings {
+    /// Says what is wrong and what to write instead.
+    pub fn validate(&self) -> Result<(), String> {
+        listening::check(&self.endpoint, "localhost:4318")?;
+        if !self.logs_url_path.starts_with('/') || self.logs_url_path.contains(['?', '#', ' ']) {
+            return Err(format!(
+                "`logs_url_path: {}` is not a path: write one that begins with a slash, like /v1/logs",
+                self.logs_url_path
+            ));
+        }
+        if !(1..4096 * MIB).contains(&self.max_request_body_size) {
+            return Err(
+                "`max_request_body_size` must lie between 1 and 4294967295 bytes, for example 67108864 (64 MiB)".into(),
+            );
+        }
+        if self.max_requests_in_flight == 0 {
+            return Err("`max_requests_in_flight` must be at least 1".into());
+        }
+        if self.read_header_timeout.is_zero() {
+            return Err("`read_header_timeout` must be more than 0s, for example 1m".into());
+        }
+        Ok(())
+    }
+}
+
+/// A receiver that has its sockets and is not serving yet.
+#[derive(Debug)]
+pub struct Receiver {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    admission: Arc<Admission>,
+}
+
+impl Receiver {
+    /// Takes the address. Do this before anything else starts: a taken port is then the only thing that happened.
+    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
+        let addresses = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        let admission = Bounds::admission(
+            settings.max_requests_in_flight,
+            settings.max_mib_in_flight,
+            settings.max_request_body_size,
+        );
+        Ok(Self {
+            listeners,
+            addresses,
+            settings,
+            counters: Arc::default(),
+            admission,
+        })
+    }
+
+    /// The bound addresses, at least one; they share one port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The counters, also while serving.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// What is held at the moment, also while serving.
+    pub fn admission(&self) -> Arc<Admission> {
+        self.admission.clone()
+    }
+
+    /// Serves until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
+    pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
+        let limits = Limits {
+            http1: Some(HeaderTimeout(self.settings.read_header_timeout)),
+            parameters: ServerParameters {
+                max_connection_idle: self.settings.idle_timeout,
+                ..ServerParameters::default()
+            },
+            max_concurrent_streams: MAX_CONCURRENT_STREAMS,
+        };
+        let bounds = Bounds {
+            max_request_bytes: self.settings.max_request_body_size,
+            max_request_key: "max_request_body_size",
+            include_metadata: self.settings.include_metadata,
+            admission: self.admission,
+        };
+        let service = Arc::new(Service {
+            reception: Reception::new(intake, bounds, self.counters),
+            path: self.settings.logs_url_path,
+        });
+        let handler = move |request| {
+            let service = service.clone();
+            async move { service.call(request).await }
+        };
+        connections::serve(self.listeners, &limits, handler, shutdown).await;
+    }
+}
+
+/// How a request, and so its answer, is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+impl Encoding {
+    /// What the media type names, whatever its parameters say.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case("application/x-protobuf") {
+            Some(Self::Protobuf)
+        } else if media_type.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else {
+            None
+        }
+    }
+
+    fn media_type(self) -> HeaderValue {
+        match self {
+            Self::Protobuf => PROTOBUF,
+            Self::Json => JSON,
+        }
+    }
+}
+
+struct Service {
+    reception: Reception,
+    path: String,
+}
+
+impl Service {
+    /// Answers one request.
+    async fn call<B>(&self, request: HttpRequest<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let (parts, mut body) = request.into_parts();
+        let expects_leave = parts.headers.contains_key(header::EXPECT);
+        let version = parts.version;
+        let mut begun = false;
+        let response = match self.served(&parts) {
+            Ok((encoding, compression)) => {
+                let accepted = Compression::accepted_by(&parts.headers, &HTTP);
+                let exported = self.export(parts.headers, &mut body, encoding, compression, &mut begun);
+                match exported.await {
+                    Ok(message) => success(message, encoding, accepted).await,
+                    Err(refusal) => {
+                        self.reception.count_refusal(&refusal);
+                        failure(status::to_http(&refusal), &refusal, Some(encoding))
+                    }
+                }
+            }
+            Err((code, refusal)) => {
+                self.reception.count_unknown();
+                failure(code, &refusal, Encoding::of(&parts.headers))
+            }
+        };
+        // A caller of HTTP/1 that is still sending reads no answer from a connection that is closed for it. One that waits
+        // for leave to send is given none.
+        let refused = !response.status().is_success();
+        if refused && version < Version::HTTP_2 && (begun || !expects_leave) {
+            read_past(body, self.reception.limit());
+        }
+        response
+    }
+
+    /// How the request is written; or why nothing like it is served.
+    fn served(&self, parts: &http::request::Parts) -> Result<(Encoding, Compression), (StatusCode, Status)> {
+        if parts.uri.path() != self.path {
+            let message = self.wrong_path(parts.uri.path());
+            return Err((StatusCode::NOT_FOUND, Status::not_found(message)));
+        }
+        if parts.method != Method::POST {
+            let message = format!("{} takes POST, not {}", self.path, parts.method);
+            return Err((StatusCode::METHOD_NOT_ALLOWED, Status::unimplemented(message)));
+        }
+        let unsupported = |message: String| (StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::invalid_argument(message));
+        let encoding = Encoding::of(&parts.headers).ok_or_else(|| {
+            unsupported("the content type must be application/x-protobuf or application/json".to_owned())
+        })?;
+        let compression = Compression::of(&parts.headers, &HTTP).map_err(|name| {
+            unsupported(format!(
+                "`content-encoding: {name}` is not supported; use gzip, zstd or none"
+            ))
+        })?;
+        Ok((encoding, compression))
+    }
+
+    fn wrong_path(&self, path: &str) -> String {
+        let served = &self.path;
+        for signal in ["traces", "metrics"] {
+            if path.ends_with(&format!("/v1/{signal}")) {
+                return format!(
+                    "Harbinger takes logs only: send {signal} elsewhere, by setting \
+                     OTEL_EXPORTER_OTLP_{}_ENDPOINT in the sender; logs go to {served}",
+                    signal.to_ascii_uppercase()
+                );
+            }
+        }
+        if path == super::transport::EXPORT_PATH {
+            return format!(
+                "this port takes OTLP by HTTP; send gRPC to `receivers.otlp.protocols.grpc` (port 4317), or let the \
+                 sender speak http/protobuf to {served}"
+            );
+        }
+        let path: String = path.chars().take(200).collect();
+        format!("nothing is served at {path}; logs go to {served}")
+    }
+
+    /// Takes a request; `begun` says whether its body was looked at.
+    async fn export<B>(
+        &self,
+        headers: HeaderMap,
+        body: &mut B,
+        encoding: Encoding,
+        compression: Compression,
+        begun: &mut bool,
+    ) -> Result<Bytes, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut place = self.reception.enter()?;
+        let announced = body.size_hint().lower();
+        if announced > self.reception.limit() as u64 {
+            return Err(self.over_limit());
+        }
+        *begun = true;
+        let reading = self.read(body, compression, &mut place);
+        let mut message = self.reception.arrived(None, reading).await?;
+        if encoding == Encoding::Json {
+            let json = message.len();
+            message = self.protobuf(message).await?;
+            self.reception.hold(&mut place, message.len().saturating_sub(json))?;
+        }
+        self.reception.hand_on(message, headers, None).await
+    }
+
+    /// The body, decompressed.
+    async fn read<B>(&self, body: &mut B, compression: Compression, place: &mut Place) -> Result<Bytes, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut whole = Bytes::new();
+        let mut parts = BytesMut::new();
+        while let Some(frame) = next_frame(body).await {
+            // The caller is gone, or its chunks are broken: nobody reads this status.
+            let frame = frame.map_err(|_| Status::invalid_argument("the request broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let held = whole.len() + parts.len();
+            if held + data.len() > self.reception.limit() {
+                return Err(self.over_limit());
+            }
+            self.reception.hold(place, data.len())?;
+            if held == 0 {
+                whole = data;
+                continue;
+            }
+            parts.extend_from_slice(&std::mem::take(&mut whole));
+            parts.extend_from_slice(&data);
+        }
+        let message = if parts.is_empty() { whole } else { parts.freeze() };
+        if compression == Compression::None {
+            return Ok(message);
+        }
+        self.reception.decompressed(message, compression, place).await
+    }
+
+    fn over_limit(&self) -> Status {
+        let limit = self.reception.limit();
+        self.reception
+            .too_large(format!("the request is over the limit of {limit} bytes"))
+    }
+
+    async fn protobuf(&self, json: Bytes) -> Result<Bytes, Status> {
+        let is_small = json.len() < BLOCKING_FROM_BYTES;
+        let translate = move || otlp_json::to_protobuf(&otlp_json::REQUEST, &json).map(Bytes::from);
+        let wrong = |error: JsonError| Status::invalid_argument(format!("not OTLP JSON: {error}"));
+        if is_small {
+            return translate().map_err(wrong);
+        }
+        let _lane = self.reception.lanes().acquire().await;
+        match spawn_blocking(translate).await {
+            Ok(translated) => translated.map_err(wrong),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+}
+
+/// Reads a body to its end, or until it is clearly not worth it, in a task of its own.
+fn read_past<B>(mut body: B, limit: usize)
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    tokio::spawn(timeout(READ_TIMEOUT, async move {
+        let mut left = limit;
+        while let Some(Ok(frame)) = next_frame(&mut body).await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
+                break;
+            };
+            left = rest;
+        }
+    }));
+}
+
+/// The acknowledgement. An empty message is full success.
+async fn success(message: Bytes, encoding: Encoding, accepted: Compression) -> Response<Full<Bytes>> {
+    let message = match encoding {
+        Encoding::Protobuf => message,
+        Encoding::Json => {
+            otlp_json::to_json(&otlp_json::RESPONSE, &message).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+        }
+    };
+    let (message, compression) = reception::response(message, accepted).await;
+    let mut response = answer(StatusCode::OK, encoding.media_type(), message);
+    if let Some(name) = compression.name() {
+        let name = HeaderValue::from_static(name);
+        response.headers_mut().insert(header::CONTENT_ENCODING, name);
+    }
+    response
+}
+
+/// A refusal, as a `google.rpc.Status` in the request's encoding, or as text when that is unknown.
+fn failure(code: StatusCode, refusal: &Status, encoding: Option<Encoding>) -> Response<Full<Bytes>> {
+    let protobuf = status::encoded(refusal);
+    let (media_type, body) = match encoding {
+        Some(Encoding::Protobuf) => (PROTOBUF, protobuf),
+        Some(Encoding::Json) => (
+            JSON,
+            otlp_json::to_json(&otlp_json::STATUS, &protobuf).unwrap_or_else(|_| b"{}".to_vec()),
+        ),
+        None => (TEXT, format!("{}\n", refusal.message()).into_bytes()),
+    };
+    let mut response = answer(code, media_type, body.into());
+    let headers = response.headers_mut();
+    match code {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            headers.insert(header::ACCEPT_ENCODING, compression::ACCEPTED);
+        }
+        _ => {}
+    }
+    if let Some(wait) = status::retry_delay(refusal) {
+        headers.insert(header::RETRY_AFTER, retry_after::written(wait));
+    }
+    response
+}
+
+fn answer(code: StatusCode, media_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use std::sync::Mutex;
+
+    use http_body_util::BodyExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::edge::{BoxFuture, Refusal, Request};
+
+    /// Never answers; remembers the deadline it was given.
+    #[derive(Default)]
+    struct Silent(Mutex<Option<Instant>>);
+
+    impl Intake for Silent {
+        fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+            *self.0.lock().unwrap() = Some(request.deadline);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A body whose first part comes at once and the rest never.
+    struct Stalled(Option<Bytes>);
+
+    impl Body for Stalled {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            self.0.take().map_or(std::task::Poll::Pending, |data| {
+                std::task::Poll::Ready(Some(Ok(http_body::Frame::data(data))))
+            })
+        }
+    }
+
+    fn service(admission: Admission) -> (Service, Arc<Admission>) {
+        let admission = Arc::new(admission);
+        let bounds = Bounds {
+            max_request_bytes: MIB,
+            max_request_key: "max_request_body_size",
+            include_metadata: false,
+            admission: admission.clone(),
+        };
+        let reception = Reception::new(Arc::new(Silent::default()), bounds, Arc::default());
+        let path = "/v1/logs".to_owned();
+        (Service { reception, path }, admission)
+    }
+
+    fn post<B>(content_encoding: Compression, body: B) -> HttpRequest<B> {
+        let name = content_encoding.name().unwrap_or("identity");
+        HttpRequest::post("/v1/logs")
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", name)
+            .body(body)
+            .unwrap()
+    }
+
+    async fn text(response: Response<Full<Bytes>>) -> String {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn item_08_a_next_hop_that_says_nothing_is_a_503_before_the_caller_gives_up() {
+        let (service, admission) = service(Admission::new(10, 10 * MIB));
+        let started = Instant::now();
+        let response = service
+            .call(post(Compression::None, Full::new(Bytes::from_static(b"x"))))
+            .await;
+        assert_eq!(
+            (response.status(), &response.headers()["retry-after"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from(1))
+        );
+        assert_eq!(started.elapsed(), Duration::from_millis(4500));
+        assert_eq!((admission.requests(), admission.bytes()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn known_loss_a_slow_body_is_given_up_and_its_place_is_free_again() {
+        let (service, admission) = service(Admission::new(10, 10 * MIB));
+        let started = Instant::now();
+        let body = Stalled(Some(Bytes::from_static(b"half")));
+        let response = service.call(post(Compression::None, body)).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(started.elapsed(), READ_TIMEOUT);
+        assert_eq!((admission.requests(), admission.bytes()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn item_08_bytes_held_at_the_same_time_are_bounded() {
+        let (service, _) = service(Admission::new(10, 2000));
+        for encoding in [Compression::None, Compression::Gzip] {
+            let payload = encoding.compress(vec![0; 3000].into()).await.unwrap();
+            let response = service.call(post(encoding, Full::new(payload))).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(text(response).await.contains("max_mib_in_flight"));
+        }
+    }
+
+    #[test]
+    fn senseless_settings_are_named() {
+        let default = Settings::default;
+        for (settings, name) in [
+            (
+                Settings {
+                    endpoint: "localhost".into(),
+                    ..default()
+                },
+                "endpoint",
+            ),
+            (
+                Settings {
+                    logs_url_path: "v1/logs".into(),
+                    ..default()
+                },
+                "logs_url_path",
+            ),
+            (
+                Settings {
+                    max_request_body_size: 0,
+                    ..default()
+                },
+                "max_request_body_size",
+            ),
+            (
+                Settings {
+                    max_requests_in_flight: 0,
+                    ..default()
+                },
+                "max_requests_in_flight",
+            ),
+            (
+                Settings {
+                    read_header_timeout: Duration::ZERO,
+                    ..default()
+                },
+                "read_header_timeout",
+            ),
+        ] {
+            assert!(settings.validate().unwrap_err().contains(name));
+        }
+        assert_eq!(default().validate(), Ok(()));
+    }
+}

@@ -1,0 +1,502 @@
+//! The mapping against the specification, and against prost's idea of the same messages.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList, any_value::Value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    resource::v1::Resource,
+};
+use proptest::{collection::vec, prelude::*};
+use prost::Message as _;
+
+use super::{REQUEST, RESPONSE, to_json, to_protobuf};
+
+fn read(json: &str) -> Result<ExportLogsServiceRequest, String> {
+    let bytes = to_protobuf(&REQUEST, json.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(ExportLogsServiceRequest::decode(&*bytes).unwrap())
+}
+
+fn record_of(fields: &str) -> Result<LogRecord, String> {
+    let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{fields}}}]}}]}}]}}"#);
+    read(&json).map(|mut request| request.resource_logs[0].scope_logs[0].log_records.remove(0))
+}
+
+fn body_of(value: &str) -> Result<Option<Value>, String> {
+    let record = record_of(&format!(r#""body":{value}"#))?;
+    Ok(record.body.and_then(|body| body.value))
+}
+
+fn written(record: LogRecord) -> String {
+    let scope_logs = vec![ScopeLogs {
+        log_records: vec![record],
+        ..Default::default()
+    }];
+    let resource_logs = vec![ResourceLogs {
+        scope_logs,
+        ..Default::default()
+    }];
+    let request = ExportLogsServiceRequest { resource_logs };
+    let json = String::from_utf8(to_json(&REQUEST, &request.encode_to_vec()).unwrap()).unwrap();
+    let inner = json.strip_prefix(r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":["#);
+    inner.unwrap().strip_suffix("]}]}]}").unwrap().to_owned()
+}
+
+/// `examples/logs.json` of opentelemetry-proto, in its shape.
+const EXAMPLE: &str = r#"{
+  "resourceLogs": [{
+    "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "my.service"}}]},
+    "scopeLogs": [{
+      "scope": {
+        "name": "my.library", "version": "1.0.0",
+        "attributes": [{"key": "my.scope.attribute", "value": {"stringValue": "some scope attribute"}}]
+      },
+      "logRecords": [{
+        "timeUnixNano": "1544712660300000000",
+        "observedTimeUnixNano": "1544712660300000000",
+        "severityNumber": 10,
+        "severityText": "Information",
+        "traceId": "5B8EFFF798038103D269B633813FC60C",
+        "spanId": "EEE19B7EC3C1B174",
+        "body": {"stringValue": "Example log record"},
+        "attributes": [
+          {"key": "string.attribute", "value": {"stringValue": "some string"}},
+          {"key": "boolean.attribute", "value": {"boolValue": true}},
+          {"key": "int.attribute", "value": {"intValue": "10"}},
+          {"key": "double.attribute", "value": {"doubleValue": 637.704}},
+          {"key": "array.attribute", "value": {"arrayValue": {"values": [{"stringValue": "many"}, {"stringValue": "values"}]}}},
+          {"key": "map.attribute", "value": {"kvlistValue": {"values": [{"key": "some.map.key", "value": {"stringValue": "some value"}}]}}}
+        ]
+      }]
+    }]
+  }]
+}"#;
+
+#[test]
+fn item_10_the_example_of_the_specification() {
+    let request = read(EXAMPLE).unwrap();
+    let scope_logs = &request.resource_logs[0].scope_logs[0];
+    let record = &scope_logs.log_records[0];
+    assert_eq!(scope_logs.scope.as_ref().unwrap().version, "1.0.0");
+    assert_eq!(
+        (record.time_unix_nano, record.severity_number, record.attributes.len()),
+        (1_544_712_660_300_000_000, 10, 6)
+    );
+    assert_eq!(record.trace_id[..3], [0x5b, 0x8e, 0xff]);
+    assert_eq!(record.span_id.len(), 8);
+    let Some(Value::DoubleValue(double)) = record.attributes[3]
+        .value
+        .as_ref()
+        .and_then(|value| value.value.as_ref())
+    else {
+        panic!("{record:?}")
+    };
+    assert_eq!(*double, 637.704);
+    // Another implementation reads what is written as the same request.
+    let json = to_json(&REQUEST, &request.encode_to_vec()).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<ExportLogsServiceRequest>(&json).unwrap(),
+        request
+    );
+}
+
+#[test]
+fn item_10_integers_of_64_bits_are_read_as_strings_and_numbers_and_written_as_strings() {
+    for time in ["1731924000000000001", "\"1731924000000000001\""] {
+        let record = record_of(&format!(r#""timeUnixNano":{time}"#)).unwrap();
+        assert_eq!(record.time_unix_nano, 1_731_924_000_000_000_001);
+        assert_eq!(written(record), r#"{"timeUnixNano":"1731924000000000001"}"#);
+    }
+    for (json, number) in [
+        (r#"{"intValue":"-9223372036854775808"}"#, i64::MIN),
+        (r#"{"intValue":-5}"#, -5),
+        (r#"{"intValue":"0"}"#, 0),
+        (r#"{"intValue":1e3}"#, 1000),
+        (r#"{"intValue":2.0}"#, 2),
+    ] {
+        assert_eq!(body_of(json), Ok(Some(Value::IntValue(number))), "{json}");
+    }
+    for json in [
+        r#"{"intValue":1.5}"#,
+        r#"{"intValue":"9223372036854775808"}"#,
+        r#"{"intValue":"1 "}"#,
+        r#"{"intValue":""}"#,
+        r#"{"intValue":true}"#,
+    ] {
+        let error = body_of(json).unwrap_err();
+        assert!(
+            error.contains("intValue") && error.contains("line 1 column"),
+            "{json}: {error}"
+        );
+    }
+    assert!(record_of(r#""timeUnixNano":-1"#).unwrap_err().contains("out of range"));
+}
+
+#[test]
+fn item_10_enums_are_numbers_only() {
+    assert_eq!(record_of(r#""severityNumber":17"#).unwrap().severity_number, 17);
+    assert_eq!(record_of(r#""severityNumber":99"#).unwrap().severity_number, 99, "open");
+    for name in ["SEVERITY_NUMBER_ERROR", "17"] {
+        let error = record_of(&format!(r#""severityNumber":"{name}""#)).unwrap_err();
+        assert!(
+            error.contains("severityNumber") && error.contains("number of the enum"),
+            "{error}"
+        );
+    }
+    let record = LogRecord {
+        severity_number: 17,
+        flags: 1,
+        ..Default::default()
+    };
+    assert_eq!(written(record), r#"{"severityNumber":17,"flags":1}"#);
+}
+
+#[test]
+fn item_10_names_are_lower_camel_case_and_unknown_ones_are_ignored() {
+    let record = record_of(
+        r#""time_unix_nano":"5","severity_number":9,"future":{"deep":[1,{"x":null}]},"severityText":"kept","TimeUnixNano":7"#,
+    );
+    let expected = LogRecord {
+        severity_text: "kept".into(),
+        ..Default::default()
+    };
+    assert_eq!(record, Ok(expected));
+    assert_eq!(
+        body_of(r#"{"futureValue":{"a":1},"stringValue":"x"}"#),
+        Ok(Some(Value::StringValue("x".into())))
+    );
+}
+
+#[test]
+fn item_10_bytes_are_base64_of_either_alphabet() {
+    for text in ["+/8=", "-_8=", "+/8", "-_8"] {
+        let body = body_of(&format!(r#"{{"bytesValue":"{text}"}}"#));
+        assert_eq!(body, Ok(Some(Value::BytesValue(vec![0xfb, 0xff]))), "{text}");
+    }
+    assert!(
+        body_of(r#"{"bytesValue":"no base64!"}"#)
+            .unwrap_err()
+            .contains("base64")
+    );
+    let body = Some(AnyValue {
+        value: Some(Value::BytesValue(vec![0xfb, 0xff])),
+    });
+    let record = LogRecord {
+        body,
+        ..Default::default()
+    };
+    assert_eq!(written(record), r#"{"body":{"bytesValue":"+/8="}}"#);
+}
+
+#[test]
+fn item_10_what_no_number_of_json_is_stands_in_a_string() {
+    for (text, double) in [
+        ("\"Infinity\"", f64::INFINITY),
+        ("\"-Infinity\"", f64::NEG_INFINITY),
+        ("1.5", 1.5),
+        ("\"1.5\"", 1.5),
+        ("3", 3.0),
+        ("-0.0", -0.0),
+        ("1.7976931348623157e308", f64::MAX),
+        ("5e-324", f64::from_bits(1)),
+    ] {
+        let Ok(Some(Value::DoubleValue(read))) = body_of(&format!(r#"{{"doubleValue":{text}}}"#)) else {
+            panic!("{text}")
+        };
+        assert_eq!(read.to_bits(), double.to_bits(), "{text}");
+    }
+    assert!(matches!(body_of(r#"{"doubleValue":"NaN"}"#), Ok(Some(Value::DoubleValue(nan))) if nan.is_nan()));
+    for wrong in ["\"inf\"", "\"nan\"", "1e999", "\"1e999\"", "NaN", "\"\""] {
+        assert!(body_of(&format!(r#"{{"doubleValue":{wrong}}}"#)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn item_10_null_is_absent() {
+    let record = record_of(
+        r#""timeUnixNano":null,"severityNumber":null,"severityText":null,"body":null,"attributes":null,"traceId":null,"flags":null"#,
+    );
+    assert_eq!(record, Ok(LogRecord::default()));
+    assert_eq!(
+        body_of(r#"{"stringValue":null,"intValue":7}"#),
+        Ok(Some(Value::IntValue(7)))
+    );
+    assert_eq!(
+        read(r#"{"resourceLogs":null}"#),
+        Ok(ExportLogsServiceRequest::default())
+    );
+}
+
+#[test]
+fn item_10_a_field_that_comes_twice_is_refused_with_its_place() {
+    for fields in [
+        r#""severityText":"a","severityText":"b""#,
+        r#""attributes":[],"attributes":[]"#,
+        r#""body":{"stringValue":"a","intValue":1}"#,
+    ] {
+        let error = record_of(fields).unwrap_err();
+        assert!(error.contains("second") && error.contains("line 1 column"), "{error}");
+    }
+}
+
+#[test]
+fn item_12_ids_are_hex_of_any_case_and_what_is_no_id_counts_as_absent() {
+    let id = |trace: &str| record_of(&format!(r#""severityText":"stays","traceId":"{trace}""#)).unwrap();
+    for hex in ["5b8efff798038103d269b633813fc60c", "5B8EFFF798038103D269B633813FC60C"] {
+        assert_eq!(id(hex).trace_id.len(), 16);
+    }
+    for none in [
+        "",
+        "0",
+        "5b8efff798038103d269b633813fc60",
+        "5b8efff798038103d269b633813fc60c00",
+        "00000000000000000000000000000000",
+        "W47/95gDgQPSabYzgT/GDA==",
+        "xb8efff798038103d269b633813fc60c",
+        "ä8efff798038103d269b633813fc60cö",
+    ] {
+        let record = id(none);
+        assert_eq!((record.trace_id.len(), &*record.severity_text), (0, "stays"), "{none}");
+    }
+    let record = LogRecord {
+        trace_id: vec![0xAB; 16],
+        span_id: vec![1; 8],
+        ..Default::default()
+    };
+    assert_eq!(
+        written(record),
+        format!(r#"{{"traceId":"{}","spanId":"{}"}}"#, "ab".repeat(16), "01".repeat(8))
+    );
+}
+
+#[test]
+fn item_13_an_empty_value_is_valid_and_stays() {
+    let record = record_of(r#""body":{},"attributes":[{"key":"a","value":{}},{"key":"b"}]"#).unwrap();
+    assert_eq!(record.body, Some(AnyValue::default()));
+    assert_eq!(record.attributes[0].value, Some(AnyValue::default()));
+    assert_eq!(record.attributes[1].value, None);
+    assert_eq!(
+        written(record),
+        r#"{"body":{},"attributes":[{"key":"a","value":{}},{"key":"b"}]}"#
+    );
+}
+
+#[test]
+fn item_13_deep_nesting_is_an_error_and_no_stack_overflow() {
+    let nested = |depth: usize| {
+        let (open, close) = (r#"{"arrayValue":{"values":["#.repeat(depth), "]}}".repeat(depth));
+        format!(r#"{open}{{"intValue":1}}{close}"#)
+    };
+    assert!(body_of(&nested(35)).is_ok());
+    for depth in [60, 100_000] {
+        let error = body_of(&nested(depth)).unwrap_err();
+        assert!(error.contains("recursion limit"), "{error}");
+        // Under a name that is not known neither.
+        _ = record_of(&format!(r#""unknown":{}"#, nested(depth)));
+    }
+    let mut value = AnyValue::default();
+    for _ in 0..60 {
+        value.value = Some(Value::ArrayValue(ArrayValue {
+            values: vec![value.clone()],
+        }));
+    }
+    let record = LogRecord {
+        body: Some(value),
+        ..Default::default()
+    };
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs {
+                log_records: vec![record],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+    };
+    let error = to_json(&REQUEST, &request.encode_to_vec()).unwrap_err().to_string();
+    assert!(error.contains("nested deeper"), "{error}");
+}
+
+#[test]
+fn item_06_what_is_no_json_is_told_with_line_and_column() {
+    for (json, expected) in [
+        (&b"\xef\xbb\xbf{}"[..], "byte-order mark"),
+        (b"{\n \"resourceLogs\": \"\xff\"}", "line 2 column 19"),
+        (b"{\"unknown\":\"\xff\"}", "not UTF-8 at line 1 column 13"),
+        (b"{\n}x", "line 2 column 2"),
+        (b"", "line 1 column 0"),
+        (b"[]", "an object, ExportLogsServiceRequest"),
+        (b"{\"resourceLogs\":{}}", "a list, `resourceLogs`"),
+        (b"{\"resourceLogs\":[null]}", "an object, ResourceLogs"),
+        (br#"{"resourceLogs":[{"schemaUrl":"\ud800"}]}"#, "line 1 column"),
+    ] {
+        let error = to_protobuf(&REQUEST, json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_the_message_are_an_error() {
+    for bytes in [
+        &b"\xff"[..],
+        b"\x0a\x05",
+        b"\x08\x01",
+        b"\x0a\x04\x1a\x02\xff\xfe",
+        b"\x0c",
+    ] {
+        assert!(to_json(&REQUEST, bytes).is_err(), "{bytes:?}");
+    }
+    // Unknown fields are left out, groups among them.
+    let json = to_json(&REQUEST, b"\x98\x06\x01\x13\x08\x01\x14\x0a\x00").unwrap();
+    assert_eq!(json, br#"{"resourceLogs":[{}]}"#);
+}
+
+#[test]
+fn parts_of_one_message_are_merged_and_the_last_value_counts() {
+    // A response whose `partial_success` comes in two parts, the count twice.
+    let bytes = b"\x0a\x04\x08\x01\x08\x02\x0a\x03\x12\x01x";
+    let json = to_json(&RESPONSE, bytes).unwrap();
+    assert_eq!(
+        json,
+        br#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"x"}}"#
+    );
+    assert_eq!(to_json(&RESPONSE, b"").unwrap(), b"{}");
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), any::<String>()]
+}
+
+fn value() -> impl Strategy<Value = AnyValue> {
+    let leaf = prop_oneof![
+        text().prop_map(|text| Some(Value::StringValue(text))),
+        any::<bool>().prop_map(|bool| Some(Value::BoolValue(bool))),
+        any::<i64>().prop_map(|integer| Some(Value::IntValue(integer))),
+        any::<f64>().prop_map(|double| Some(Value::DoubleValue(double))),
+        vec(any::<u8>(), 0..9).prop_map(|bytes| Some(Value::BytesValue(bytes))),
+        any::<i32>().prop_map(|index| Some(Value::StringValueStrindex(index))),
+        Just(None),
+    ]
+    .prop_map(|value| AnyValue { value });
+    leaf.prop_recursive(5, 24, 4, |inner| {
+        let list = vec(inner.clone(), 0..4).prop_map(|values| Value::ArrayValue(ArrayValue { values }));
+        let map = vec(key_value(inner), 0..4).prop_map(|values| Value::KvlistValue(KeyValueList { values }));
+        prop_oneof![list, map].prop_map(|value| AnyValue { value: Some(value) })
+    })
+}
+
+fn key_value(value: impl Strategy<Value = AnyValue>) -> impl Strategy<Value = KeyValue> {
+    (text(), proptest::option::of(value), prop_oneof![Just(0), any::<i32>()]).prop_map(|(key, value, key_strindex)| {
+        KeyValue {
+            key,
+            value,
+            key_strindex,
+        }
+    })
+}
+
+fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    vec(key_value(value()), 0..3)
+}
+
+fn id(length: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![Just(Vec::new()), vec(1_u8.., length)]
+}
+
+fn record() -> impl Strategy<Value = LogRecord> {
+    let numbers = (any::<u64>(), any::<u64>(), any::<i32>(), any::<u32>(), any::<u32>());
+    let parts = (
+        text(),
+        proptest::option::of(value()),
+        attributes(),
+        id(16),
+        id(8),
+        text(),
+    );
+    (numbers, parts).prop_map(
+        |(numbers, (severity_text, body, attributes, trace_id, span_id, event_name))| LogRecord {
+            time_unix_nano: numbers.0,
+            observed_time_unix_nano: numbers.1,
+            severity_number: numbers.2,
+            dropped_attributes_count: numbers.3,
+            flags: numbers.4,
+            severity_text,
+            body,
+            attributes,
+            trace_id,
+            span_id,
+            event_name,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = ExportLogsServiceRequest> {
+    let scope = (text(), text(), attributes(), any::<u32>()).prop_map(
+        |(name, version, attributes, dropped_attributes_count)| InstrumentationScope {
+            name,
+            version,
+            attributes,
+            dropped_attributes_count,
+        },
+    );
+    let scope_logs =
+        (proptest::option::of(scope), vec(record(), 0..3), text()).prop_map(|(scope, log_records, schema_url)| {
+            ScopeLogs {
+                scope,
+                log_records,
+                schema_url,
+            }
+        });
+    let entity = (text(), text(), vec(text(), 0..3), vec(text(), 0..3)).prop_map(
+        |(schema_url, r#type, id_keys, description_keys)| EntityRef {
+            schema_url,
+            r#type,
+            id_keys,
+            description_keys,
+        },
+    );
+    let resource = (attributes(), any::<u32>(), vec(entity, 0..2)).prop_map(
+        |(attributes, dropped_attributes_count, entity_refs)| Resource {
+            attributes,
+            dropped_attributes_count,
+            entity_refs,
+        },
+    );
+    let resource_logs = (proptest::option::of(resource), vec(scope_logs, 0..3), text()).prop_map(
+        |(resource, scope_logs, schema_url)| ResourceLogs {
+            resource,
+            scope_logs,
+            schema_url,
+        },
+    );
+    vec(resource_logs, 0..3).prop_map(|resource_logs| ExportLogsServiceRequest { resource_logs })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+
+    /// Prost compares NaN by its text, so by what it prints.
+    #[test]
+    fn item_10_protobuf_to_json_and_back_is_the_same(request in request()) {
+        let json = to_json(&REQUEST, &request.encode_to_vec()).unwrap();
+        let back = to_protobuf(&REQUEST, &json).unwrap();
+        let back = ExportLogsServiceRequest::decode(&*back).unwrap();
+        prop_assert_eq!(format!("{:?}", back), format!("{:?}", request));
+    }
+
+    #[test]
+    fn no_bytes_cause_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+        _ = to_json(&REQUEST, &bytes);
+        _ = to_protobuf(&REQUEST, &bytes);
+    }
+
+    /// Cut or altered JSON is read or refused, and what is read is protobuf.
+    #[test]
+    fn no_json_causes_a_panic(at in 0..EXAMPLE.len(), with in "[{}\\[\\]\",:0-9a-z]{0,4}") {
+        let mut text = EXAMPLE.to_owned();
+        text.replace_range(at..=at, &with);
+        if let Ok(bytes) = to_protobuf(&REQUEST, text.as_bytes()) {
+            prop_assert!(ExportLogsServiceRequest::decode(&*bytes).is_ok());
+        }
+    }
+}

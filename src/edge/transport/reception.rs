@@ -1,0 +1,231 @@
+//! Reception: what every OTLP receiver does with a request, whatever protocol brought it.
+//!
+//! What enters: the body of a call, frame by frame, and its headers. What leaves: [`Request`]s to an [`Intake`], and its
+//! answer, or the status that the caller should get.
+//! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`, what
+//! cannot never looks as if it could; bytes and requests held at the same time are bounded; each request is counted once.
+//! Absent on purpose: framing, paths and how a status is spelt in a protocol.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use tonic::{Code, Status};
+
+use super::{
+    MIB,
+    admission::{Admission, Place},
+    compression::{Compression, DecompressionError},
+    metadata, status,
+};
+use crate::edge::{Intake, Metadata, Request};
+
+/// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is kept of a caller's timeout for the way back.
+const MARGIN: Duration = Duration::from_millis(500);
+/// How long a request may take to arrive when its caller names no timeout.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The wait asked of callers when the receiver itself refuses.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The largest response (item 9).
+const MAX_RESPONSE_BYTES: usize = 4 * MIB;
+/// Smaller responses are not worth compressing.
+const COMPRESS_FROM_BYTES: usize = 1024;
+
+/// What happened to requests since the start. A request is counted in exactly one of the first four.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests acknowledged.
+    pub accepted_requests: AtomicU64,
+    /// Requests refused for now: the caller may send them again.
+    pub refused_requests: AtomicU64,
+    /// Requests refused for good: malformed, too large, or refused by the next hop.
+    pub failed_requests: AtomicU64,
+    /// Calls of methods that Harbinger does not have.
+    pub unknown_method_requests: AtomicU64,
+    /// Bytes of the acknowledged requests, uncompressed, as protobuf.
+    pub accepted_bytes: AtomicU64,
+}
+
+/// What a receiver holds requests to.
+#[derive(Debug)]
+pub struct Bounds {
+    /// Largest request in bytes, after decompression.
+    pub max_request_bytes: usize,
+    /// The key that sets it.
+    pub max_request_key: &'static str,
+    /// Whether the callers' headers are kept.
+    pub include_metadata: bool,
+    /// What is held at the same time.
+    pub admission: Arc<Admission>,
+}
+
+impl Bounds {
+    /// Bounds for a receiver that holds at most so many requests and MiB of them, and never less than one of the largest.
+    pub fn admission(max_requests: usize, max_mib: usize, max_request_bytes: usize) -> Arc<Admission> {
+        let max_bytes = max_mib.saturating_mul(MIB).max(max_request_bytes);
+        Arc::new(Admission::new(max_requests, max_bytes))
+    }
+}
+
+/// The way from a receiver to the intake.
+pub struct Reception {
+    intake: Arc<dyn Intake>,
+    bounds: Bounds,
+    counters: Arc<Counters>,
+    lanes: Semaphore,
+}
+
+impl Reception {
+    /// A way to `intake`.
+    pub fn new(intake: Arc<dyn Intake>, bounds: Bounds, counters: Arc<Counters>) -> Self {
+        Self {
+            intake,
+            bounds,
+            counters,
+            lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+        }
+    }
+
+    /// The largest request in bytes.
+    pub fn limit(&self) -> usize {
+        self.bounds.max_request_bytes
+    }
+
+    /// Work on large requests takes one of these.
+    pub fn lanes(&self) -> &Semaphore {
+        &self.lanes
+    }
+
+    /// A place for one more request, before anything of it is read.
+    pub fn enter(&self) -> Result<Place, Status> {
+        let place = self.bounds.admission.enter();
+        let place = place.ok_or_else(|| busy("too many requests at the same time (`max_requests_in_flight`)"))?;
+        self.intake.ready().map_err(status::of_refusal)?;
+        Ok(place)
+    }
+
+    /// Holds `more` bytes in `place`.
+    pub fn hold(&self, place: &mut Place, more: usize) -> Result<(), Status> {
+        if place.grow(more) {
+            return Ok(());
+        }
+        Err(busy("too many bytes at the same time (`max_mib_in_flight`)"))
+    }
+
+    /// Waits for a request to arrive until the caller's deadline, or for as long as is good for one without.
+    pub async fn arrived<T>(
+        &self,
+        deadline: Option<Instant>,
+        reading: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let until = deadline.unwrap_or_else(|| Instant::now() + READ_TIMEOUT);
+        timeout_at(until, reading)
+            .await
+            .map_err(|_| busy("the request did not arrive in time"))?
+    }
+
+    /// Decompresses a whole message; `place` holds what it is then.
+    pub async fn decompressed(
+        &self,
+        message: Bytes,
+        encoding: Compression,
+        place: &mut Place,
+    ) -> Result<Bytes, Status> {
+        let message = encoding
+            .decompress(message, self.limit(), &self.lanes)
+            .await
+            .map_err(|error| match error {
+                DecompressionError::TooLarge { .. } => self.too_large(error),
+                DecompressionError::Corrupt { .. } => Status::invalid_argument(error.to_string()),
+            })?;
+        place.empty();
+        self.hold(place, message.len())?;
+        Ok(message)
+    }
+
+    /// Item 7. Without `RetryInfo`, so that no client sends it again.
+    pub fn too_large(&self, what: impl std::fmt::Display) -> Status {
+        let key = self.bounds.max_request_key;
+        Status::new(
+            Code::ResourceExhausted,
+            format!("{what}; make batches smaller, or raise `{key}`"),
+        )
+    }
+
+    /// Hands a request on and waits for the answer, which is the caller's acknowledgement.
+    pub async fn hand_on(&self, body: Bytes, headers: HeaderMap, deadline: Option<Instant>) -> Result<Bytes, Status> {
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + answer_within(DEFAULT_TIMEOUT));
+        let metadata = if self.bounds.include_metadata {
+            metadata::kept(&headers)
+        } else {
+            Metadata::default()
+        };
+        drop(headers);
+        let bytes = body.len() as u64;
+        let request = Request {
+            body,
+            metadata,
+            deadline,
+        };
+        let answer = timeout_at(deadline, self.intake.accept(request))
+            .await
+            .map_err(|_| busy("the next hop did not answer in time"))?
+            .map_err(status::of_refusal)?;
+        self.counters.accepted_requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(answer)
+    }
+
+    /// Counts a request that is answered with `status`.
+    pub fn count_refusal(&self, status: &Status) {
+        let counter = if status::is_retried(status) {
+            &self.counters.refused_requests
+        } else {
+            &self.counters.failed_requests
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a call of something that is not served.
+    pub fn count_unknown(&self) {
+        self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The acknowledgement as it goes out: nothing where it is too large, compressed where that is accepted and worth it.
+pub async fn response(message: Bytes, accepted: Compression) -> (Bytes, Compression) {
+    let message = if message.len() > MAX_RESPONSE_BYTES {
+        Bytes::new()
+    } else {
+        message
+    };
+    if message.len() < COMPRESS_FROM_BYTES {
+        return (message, Compression::None);
+    }
+    match accepted.compress(message.clone()).await {
+        Ok(compressed) => (compressed, accepted),
+        Err(_) => (message, Compression::None),
+    }
+}
+
+/// Refused by the receiver itself, for now.
+pub fn busy(message: &str) -> Status {
+    status::unavailable(message, Some(RETRY_AFTER))
+}
+
+/// Time for the work: the caller's patience less a margin for the way back, which is at most half of it.
+pub fn answer_within(timeout: Duration) -> Duration {
+    timeout - MARGIN.min(timeout / 2)
+}
