@@ -60,7 +60,7 @@ pub struct ComponentType {
 }
 
 /// Every type there is.
-pub const TYPES: [ComponentType; 7] = [
+pub const TYPES: [ComponentType; 9] = [
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
@@ -109,6 +109,20 @@ pub const TYPES: [ComponentType; 7] = [
         old_name: None,
         stability: "development",
         description: "answers questions about incidents by gRPC, on this machine",
+    },
+    ComponentType {
+        role: Role::Extension,
+        name: "bearertokenauth",
+        old_name: None,
+        stability: "beta",
+        description: "knows callers, and shows who we are, by tokens",
+    },
+    ComponentType {
+        role: Role::Extension,
+        name: "basicauth",
+        old_name: None,
+        stability: "beta",
+        description: "knows callers, and shows who we are, by user name and password",
     },
 ];
 

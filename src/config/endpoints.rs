@@ -45,10 +45,12 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         listen(steps, &receiver.protocols.grpc.endpoint);
     }
     for (id, extension) in &settings.extensions {
-        listen(
-            ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
-            extension.endpoint(),
-        );
+        if let Some(endpoint) = extension.endpoint() {
+            listen(
+                ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
+                endpoint,
+            );
+        }
     }
     if settings.telemetry.metrics.level != MetricsLevel::None {
         for reader in &settings.telemetry.metrics.readers {
@@ -88,6 +90,15 @@ fn bare(endpoint: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// Whether an endpoint's text says that only this machine has it.
+pub fn is_loopback(endpoint: &str) -> bool {
+    let address = bare(endpoint);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Whether two endpoints are one on this machine, as far as their text tells.
 fn same(one: &str, other: &str) -> bool {
     match (one.rsplit_once(':'), other.rsplit_once(':')) {
@@ -116,7 +127,7 @@ pub fn place(root: &Node, steps: &[String]) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::same;
+    use super::{is_loopback, same};
 
     #[test]
     fn one_port_on_this_machine_is_one_endpoint() {
@@ -125,5 +136,15 @@ mod tests {
         assert!(same("Collector:4317", "collector:4317"));
         assert!(!same("0.0.0.0:4317", "collector:4317"));
         assert!(!same("localhost:4317", "localhost:4318"));
+    }
+
+    #[test]
+    fn loopback_is_this_machine_alone() {
+        for own in ["localhost:4317", "127.0.0.1:1", "http://[::1]:4317", "https://LOCALHOST:1/"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for open in [":4317", "0.0.0.0:4317", "[::]:4317", "http://hop:4317", "10.0.0.1:4317"] {
+            assert!(!is_loopback(open), "{open}");
+        }
     }
 }

@@ -16,7 +16,8 @@ use super::{
 
 use crate::{
     edge::{
-        api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
+        api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
+        authenticate_bearer::Settings as BearerTokenSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings,
@@ -123,14 +124,19 @@ pub enum Extension {
     HealthCheck(HealthSettings),
     /// `harbinger_api`
     HarbingerApi(ApiSettings),
+    /// `bearertokenauth`
+    BearerTokenAuth(BearerTokenSettings),
+    /// `basicauth`
+    BasicAuth(BasicAuthSettings),
 }
 
 impl Extension {
-    /// `host:port` that it listens on.
-    pub fn endpoint(&self) -> &str {
+    /// `host:port` that it listens on, if it does.
+    pub fn endpoint(&self) -> Option<&str> {
         match self {
-            Self::HealthCheck(settings) => &settings.endpoint,
-            Self::HarbingerApi(settings) => &settings.endpoint,
+            Self::HealthCheck(settings) => Some(&settings.endpoint),
+            Self::HarbingerApi(settings) => Some(&settings.endpoint),
+            Self::BearerTokenAuth(_) | Self::BasicAuth(_) => None,
         }
     }
 }

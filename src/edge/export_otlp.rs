@@ -3,8 +3,8 @@
 //! What enters: [`Request`]s. What leaves: calls of `LogsService/Export`, and the next hop's response bytes.
 //! Promise (item numbers of CONFORMANCE.md: 16–21): what can succeed later is tried again within the caller's deadline,
 //! what cannot is reported with the next hop's own words; a request is compressed once, and every attempt sends the
-//! same bytes; nothing a next hop answers is trusted in size or form.
-//! Absent on purpose: TLS (a later version), a queue (its own room, later) and any look into the records.
+//! same bytes; nothing a next hop answers is trusted in size or form; `https` is always TLS, `http` never.
+//! Absent on purpose: a queue (its own room, later) and any look into the records.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use tonic::{
 use tower_service::Service;
 
 use super::{
-    BoxFuture, Exporter, Metadata, Refusal, Request,
+    AuthSettings, BoxFuture, Credentials, Exporter, Metadata, Refusal, Request,
     transport::{
         EXPORT_PATH, MIB,
         compression::{self, Compression},
@@ -37,6 +37,7 @@ use super::{
         partial_success,
         retry::{self, Failure},
         status,
+        tls::{self, Connector},
         warnings::Throttle,
     },
 };
@@ -45,6 +46,7 @@ pub use super::transport::{
     compression::Compression as CompressionSetting,
     metadata::{FromContext, HeaderSource},
     retry::Settings as RetrySettings,
+    tls::ClientSettings as TlsSettings,
 };
 
 /// Most that is read of a response, decompressed (item 19).
@@ -57,10 +59,12 @@ const USER_AGENT: &str = concat!("harbinger/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `host:port` (with `tls: {insecure: true}`) or `http://host:port`.
+    /// `https://host:port` or `host:port` for TLS; `http://host:port` for plain text.
     pub endpoint: String,
     /// TLS towards the next hop.
-    pub tls: Tls,
+    pub tls: TlsSettings,
+    /// Who says who we are; left out, nobody does.
+    pub auth: Option<AuthSettings>,
     /// Compression of requests.
     pub compression: Compression,
     /// Headers added to each call.
@@ -74,19 +78,12 @@ pub struct Settings {
     pub connections: usize,
 }
 
-/// The section `tls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// `true`: plain text. As in the Collector, `false` is the default; a scheme in `endpoint` decides over it.
-    pub insecure: bool,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
-            tls: Tls::default(),
+            tls: TlsSettings::default(),
+            auth: None,
             compression: Compression::default(),
             headers: BTreeMap::new(),
             timeout: Duration::from_secs(10),
@@ -100,6 +97,7 @@ impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
         self.next_hop()?;
+        self.tls.validate().map_err(|error| format!("`tls`: {error}"))?;
         Headers::new(&self.headers)?;
         if self.timeout.is_zero() {
             return Err("`timeout` must be more than 0s, for example 10s".into());
@@ -112,40 +110,38 @@ impl Settings {
             .map_err(|error| format!("`retry_on_failure`: {error}"))
     }
 
+    /// Whether `endpoint` and `tls` together mean TLS (item 20).
+    pub fn is_encrypted(&self) -> bool {
+        self.next_hop().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+    }
+
     fn next_hop(&self) -> Result<Uri, String> {
         let written = self.endpoint.as_str();
-        let address = match written.split_once("://") {
+        if written.contains('@') {
+            return Err("`endpoint` holds a user name: write it without, and `auth: {authenticator: basicauth}`".into());
+        }
+        let (scheme, address) = match written.split_once("://") {
             None if written.is_empty() => {
                 return Err(
                     "`endpoint` is missing: write the address of the next hop, like http://localhost:4319".into(),
                 );
             }
-            None if self.tls.insecure => written,
-            None => {
-                return Err(format!(
-                    "`endpoint: {written}` without a scheme means TLS, which this version of Harbinger does not have: \
-                     write `endpoint: http://{written}`, or add `tls: {{insecure: true}}`"
-                ));
-            }
-            Some(("http", address)) => address,
-            Some(("https", address)) => {
-                return Err(format!(
-                    "`endpoint: {written}` asks for TLS, which comes with a later version of Harbinger: \
-                     write `http://{address}`, or let a local proxy or Collector speak TLS"
-                ));
-            }
+            None if self.tls.insecure => ("http", written),
+            None => ("https", written),
+            Some((scheme @ ("http" | "https"), address)) => (scheme, address),
             Some((scheme, address)) => {
                 return Err(format!(
-                    "`endpoint: {written}` has the unknown scheme `{scheme}`: write http://{address}"
+                    "`endpoint: {written}` has the unknown scheme `{scheme}`: write http://{address}, or https://{address} \
+                     for TLS"
                 ));
             }
         };
         let address = address.strip_suffix('/').unwrap_or(address);
-        let uri = Uri::try_from(format!("http://{address}"))
+        let uri = Uri::try_from(format!("{scheme}://{address}"))
             .ok()
             .filter(|uri| uri.path() == "/" && uri.query().is_none());
         uri.filter(|uri| uri.port_u16().is_some()).ok_or_else(|| {
-            format!("`endpoint: {written}` is not an address: write http://host:port, nothing behind it")
+            format!("`endpoint: {written}` is not an address: write {scheme}://host:port, nothing behind it")
         })
     }
 }
@@ -172,12 +168,12 @@ pub struct Counters {
 }
 
 /// One destination.
-#[derive(Debug)]
 pub struct OtlpExporter {
     name: String,
     channels: Vec<Channel>,
     turn: AtomicUsize,
     headers: Headers,
+    credentials: Option<Arc<dyn Credentials>>,
     compression: Compression,
     timeout: Duration,
     retry: retry::Settings,
@@ -197,6 +193,8 @@ impl OtlpExporter {
         tokio::runtime::Handle::try_current().map_err(|error| error.to_string())?;
         let next_hop = settings.next_hop()?;
         let name = next_hop.authority().map_or_else(String::new, ToString::to_string);
+        let connector =
+            Connector::to(&next_hop, &settings.tls, &[tls::HTTP_2]).map_err(|problem| problem.to_string())?;
         let endpoint = Endpoint::from(next_hop)
             .user_agent(USER_AGENT)
             .map_err(|error| error.to_string())?
@@ -205,9 +203,12 @@ impl OtlpExporter {
             .keep_alive_timeout(KEEPALIVE);
         Ok(Self {
             name,
-            channels: (0..settings.connections).map(|_| endpoint.connect_lazy()).collect(),
+            channels: (0..settings.connections)
+                .map(|_| endpoint.connect_with_connector_lazy(connector.clone()))
+                .collect(),
             turn: AtomicUsize::new(0),
             headers: Headers::new(&settings.headers)?,
+            credentials: None,
             compression: settings.compression,
             timeout: settings.timeout,
             retry: settings.retry_on_failure.clone(),
@@ -218,6 +219,13 @@ impl OtlpExporter {
             refused: Throttle::default(),
             partial: Throttle::default(),
         })
+    }
+
+    /// Says who we are by `credentials` with each call.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
     }
 
     /// The counters, kept up to date.
@@ -320,8 +328,13 @@ impl OtlpExporter {
         poll_fn(|context| channel.poll_ready(context))
             .await
             .map_err(|error| lost(&error))?;
+        let mut call = self.call(message, encoding, metadata, until);
+        if let Some(credentials) = &self.credentials {
+            let (name, value) = credentials.header().await;
+            call.headers_mut().insert(name, value);
+        }
         let response = channel
-            .call(self.call(message, encoding, metadata, until))
+            .call(call)
             .await
             .map_err(|error| lost(&error))?;
         self.answer(response).await
@@ -452,7 +465,10 @@ mod tests {
     fn next_hop(endpoint: &str, insecure: bool) -> Result<String, String> {
         let settings = Settings {
             endpoint: endpoint.into(),
-            tls: Tls { insecure },
+            tls: TlsSettings {
+                insecure,
+                ..TlsSettings::default()
+            },
             ..Settings::default()
         };
         settings.next_hop().map(|uri| uri.to_string())
@@ -460,22 +476,14 @@ mod tests {
 
     #[test]
     fn item_20_the_scheme_decides_over_the_insecure_flag() {
-        let plain = Ok("http://hop:4317/".to_owned());
+        let (plain, encrypted) = (Ok("http://hop:4317/".to_owned()), Ok("https://hop:4317/".to_owned()));
         for insecure in [true, false] {
             assert_eq!(next_hop("http://hop:4317", insecure), plain);
             assert_eq!(next_hop("http://hop:4317/", insecure), plain);
-            assert!(
-                next_hop("https://hop:4317", insecure)
-                    .unwrap_err()
-                    .contains("write `http://hop:4317`")
-            );
+            assert_eq!(next_hop("https://hop:4317", insecure), encrypted);
         }
         assert_eq!(next_hop("hop:4317", true), plain);
-        let error = next_hop("hop:4317", false).unwrap_err();
-        assert!(
-            error.contains("http://hop:4317") && error.contains("tls: {insecure: true}"),
-            "{error}"
-        );
+        assert_eq!(next_hop("hop:4317", false), encrypted);
     }
 
     #[test]
@@ -491,6 +499,8 @@ mod tests {
             assert!(next_hop(endpoint, true).unwrap_err().contains("http://"), "{endpoint}");
         }
         assert_eq!(next_hop("http://[::1]:4317", true).unwrap(), "http://[::1]:4317/");
+        let secret = next_hop("https://ann:hunter2@hop:4317", true).unwrap_err();
+        assert!(secret.contains("auth: {authenticator: ") && !secret.contains("hunter2"), "{secret}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! What enters: calls of OTLP clients (item numbers of CONFORMANCE.md: 1, 2, 4, 6–9). What leaves: [`Request`]s to an
 //! [`Intake`], and its answer to the caller.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`,
-//! what cannot never looks as if it could; bytes and requests held at the same time are bounded; nothing is decoded.
-//! Absent on purpose: TLS and authentication (a later version), health and reflection services, and OTLP/HTTP, which
+//! what cannot never looks as if it could; bytes, requests and connections held at the same time are bounded; nothing is
+//! decoded; of a caller that must be known and is not, no byte of the body is read.
+//! Absent on purpose: how TLS and authentication work, health and reflection services, and OTLP/HTTP, which
 //! will be its sibling.
 
 use std::{
@@ -28,14 +29,16 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    Intake, Metadata, Request,
+    AuthSettings, Authenticator, Intake, Metadata, Request, Stranger,
+    auth::Nobody,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
         compression::{self, Compression, DecompressionError},
         connections,
+        entrance::Entrance,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
-        listening, metadata, status,
+        listening, metadata, status, tls,
     },
 };
 
@@ -43,6 +46,7 @@ pub use super::transport::{
     admission::Admission,
     connections::{Keepalive, ServerParameters},
     listening::BindError,
+    tls::{ServerSettings as TlsSettings, Version as TlsVersion},
 };
 
 /// Where users set the address, for the error about a taken port.
@@ -68,10 +72,16 @@ const COMPRESS_FROM_BYTES: usize = 1024;
 pub struct Settings {
     /// `host:port`; `localhost` listens on IPv4 and IPv6, `:4317` on all interfaces.
     pub endpoint: String,
+    /// TLS; left out, plain text.
+    pub tls: Option<TlsSettings>,
+    /// Who knows the callers; left out, everybody is let in.
+    pub auth: Option<AuthSettings>,
     /// Largest request, in MiB after decompression.
     pub max_recv_msg_size_mib: usize,
     /// Keep the callers' headers for exporters (`from_context`).
     pub include_metadata: bool,
+    /// Connections at the same time; one more is closed at once.
+    pub max_connections: usize,
     /// Calls under way at the same time on one connection.
     pub max_concurrent_streams: u32,
     /// Requests held at the same time; one more is refused with UNAVAILABLE.
@@ -86,8 +96,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: "localhost:4317".into(),
+            tls: None,
+            auth: None,
             max_recv_msg_size_mib: 64,
             include_metadata: false,
+            max_connections: 1024,
             max_concurrent_streams: 256,
             max_requests_in_flight: 1024,
             max_mib_in_flight: 256,
@@ -109,6 +122,12 @@ impl Settings {
         if !(1..4096).contains(&self.max_recv_msg_size_mib) {
             return Err("`max_recv_msg_size_mib` must lie between 1 and 4095, for example 64".into());
         }
+        if let Some(tls) = &self.tls {
+            tls.validate().map_err(|error| format!("`tls`: {error}"))?;
+        }
+        if self.max_connections == 0 {
+            return Err("`max_connections` must be at least 1, for example 1024".into());
+        }
         if self.max_concurrent_streams == 0 || self.max_requests_in_flight == 0 {
             return Err("`max_concurrent_streams` and `max_requests_in_flight` must be at least 1".into());
         }
@@ -116,7 +135,7 @@ impl Settings {
     }
 }
 
-/// What happened to requests since the start. A request is counted in exactly one of the first four.
+/// What happened to requests since the start. A request is counted in exactly one of the first five.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Requests acknowledged.
@@ -125,6 +144,8 @@ pub struct Counters {
     pub refused_requests: AtomicU64,
     /// Requests refused for good: malformed, too large, or refused by the next hop.
     pub failed_requests: AtomicU64,
+    /// Requests of callers that are not known; their bodies were not read.
+    pub unauthenticated_requests: AtomicU64,
     /// Calls of methods that Harbinger does not have.
     pub unknown_method_requests: AtomicU64,
     /// Bytes of the acknowledged requests, uncompressed.
@@ -132,18 +153,23 @@ pub struct Counters {
 }
 
 /// A receiver that has its sockets and is not serving yet.
-#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     settings: Settings,
     counters: Arc<Counters>,
     admission: Arc<Admission>,
+    entrance: Entrance,
+    authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Receiver {
-    /// Takes the address. Do this before anything else starts: a taken port is then the only thing that happened.
+    /// Takes the address and reads certificates. Do this before anything else starts: a taken port is then the only thing
+    /// that happened.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let protocols = [tls::HTTP_2];
+        let tls = settings.tls.as_ref().map(|tls| tls::ServerTls::load(tls, &protocols));
+        let entrance = Entrance::new(settings.max_connections, "`max_connections`", tls.transpose()?);
         let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
         let addresses = listeners
             .iter()
@@ -154,13 +180,24 @@ impl Receiver {
             settings.max_requests_in_flight,
             largest.saturating_mul(MIB),
         ));
+        // Who is to know callers comes later; until then nobody is known.
+        let authenticator = settings.auth.as_ref().map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
         Ok(Self {
             listeners,
             addresses,
             settings,
             counters: Arc::default(),
             admission,
+            entrance,
+            authenticator,
         })
+    }
+
+    /// Lets in only whom `authenticator` knows.
+    #[must_use]
+    pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
     }
 
     /// The bound addresses, at least one; they share one port.
@@ -171,6 +208,11 @@ impl Receiver {
     /// The counters, also while serving.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// Its connections, also while serving.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
     }
 
     /// What is held at the moment, also while serving.
@@ -185,6 +227,7 @@ impl Receiver {
             intake,
             limit: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
             include_metadata: self.settings.include_metadata,
+            authenticator: self.authenticator,
             counters: self.counters,
             admission: self.admission,
             lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
@@ -195,6 +238,7 @@ impl Receiver {
         };
         connections::serve(
             self.listeners,
+            self.entrance,
             &parameters,
             self.settings.max_concurrent_streams,
             handler,
@@ -208,6 +252,7 @@ struct Service {
     intake: Arc<dyn Intake>,
     limit: usize,
     include_metadata: bool,
+    authenticator: Option<Arc<dyn Authenticator>>,
     counters: Arc<Counters>,
     admission: Arc<Admission>,
     lanes: Semaphore,
@@ -219,10 +264,18 @@ impl Service {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if parts.method != Method::POST || !is_grpc(&parts.headers) {
             self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
             return not_grpc();
+        }
+        if let Some(authenticator) = &self.authenticator {
+            if let Err(stranger) = authenticator.check(&parts.headers).await {
+                self.counters.unauthenticated_requests.fetch_add(1, Ordering::Relaxed);
+                return turned_away(stranger).into_http();
+            }
+            // It was for this agent: no exporter may pass it on.
+            parts.headers.remove(authenticator.header());
         }
         if parts.uri.path() != EXPORT_PATH {
             self.counters.unknown_method_requests.fetch_add(1, Ordering::Relaxed);
@@ -366,6 +419,13 @@ fn not_grpc() -> Response<Outgoing> {
     response
 }
 
+fn turned_away(stranger: Stranger) -> Status {
+    match stranger {
+        Stranger::Unknown => Status::unauthenticated(stranger.to_string()),
+        Stranger::Busy => busy(&stranger.to_string()),
+    }
+}
+
 fn unknown_method(path: &str) -> String {
     let path: String = path.chars().take(200).collect();
     for (signal, other) in [
@@ -475,6 +535,7 @@ mod tests {
             intake,
             limit: MIB,
             include_metadata: false,
+            authenticator: None,
             counters: Arc::default(),
             admission: Arc::new(Admission::new(10, 10 * MIB)),
             lanes: Semaphore::new(1),

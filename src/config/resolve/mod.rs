@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::{
     component::{ComponentId, Components, Role},
     document::{Content, Node},
-    endpoints,
+    endpoints, guards,
     finding::{ConfigError, Finding, Place},
     read::{Findings, join, read, refuse_unknown},
     settings::{Config, Processor, Receiver, Settings},
@@ -47,6 +47,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
         endpoints::check(root, settings, &resolver.findings);
+        guards::check(root, settings, &resolver.findings, warnings);
         resolver.check_tenant_header(root, settings);
     }
     let mut findings = resolver.findings.into_inner();

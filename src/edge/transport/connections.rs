@@ -2,8 +2,9 @@
 //!
 //! What enters: bound sockets and a handler. What leaves: calls of the handler, one task each.
 //! Promise: after `shutdown` no connection is accepted and every call under way gets its answer; a connection past its
-//! age or idle time is told so (GOAWAY) before it is closed; running out of file descriptors slows, never spins.
-//! Absent on purpose: TLS and HTTP/1. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
+//! age or idle time is told so (GOAWAY) before it is closed; running out of file descriptors slows, never spins; a peer
+//! that begins something and does not go on is let go of (`punctual`).
+//! Absent on purpose: TLS and the number of connections (`entrance`), and HTTP/1. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
 //! a grace period set, closes aged connections without telling them.
 //! Limits on headers (16 KiB), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
 
@@ -28,7 +29,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{MIB, framing::Outgoing, warnings::Throttle};
+use super::{
+    MIB,
+    entrance::{ConnectionPlace, Entrance},
+    framing::Outgoing,
+    punctual::Punctual,
+    warnings::Throttle,
+};
 
 /// The section `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,14 +80,17 @@ impl Default for ServerParameters {
 
 /// A connection that never says anything is not kept longer than this.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a peer has begun (its greeting, a frame, a block of headers) it finishes within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// After `shutdown`, a connection without calls has this long to take its leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed (no file descriptor left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `listeners` until `shutdown`, then until the last call has its answer.
+/// Serves `listeners`, through `entrance`, until `shutdown`, then until the last call has its answer.
 pub async fn serve<H, F>(
     listeners: Vec<TcpListener>,
+    entrance: Entrance,
     parameters: &ServerParameters,
     max_concurrent_streams: u32,
     handler: H,
@@ -91,6 +101,7 @@ pub async fn serve<H, F>(
 {
     let (stop, stopping) = watch::channel(());
     let server = Arc::new(Server {
+        entrance,
         builder: builder(parameters, max_concurrent_streams),
         parameters: parameters.clone(),
         handler,
@@ -128,6 +139,7 @@ fn limited(duration: Duration) -> Option<Duration> {
 }
 
 struct Server<H> {
+    entrance: Entrance,
     builder: Builder<TokioExecutor>,
     parameters: ServerParameters,
     handler: H,
@@ -144,8 +156,10 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let stopping = self.stopping.clone();
-                    tokio::spawn(self.clone().connection(stream, stopping));
+                    if let Some(place) = self.entrance.place() {
+                        let stopping = self.stopping.clone();
+                        tokio::spawn(self.clone().connection(stream, place, stopping));
+                    }
                 }
                 Err(error) => {
                     if let Some(left_out) = failed.admit() {
@@ -157,7 +171,12 @@ where
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, mut stopping: watch::Receiver<()>) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        place: ConnectionPlace,
+        mut stopping: watch::Receiver<()>,
+    ) {
         let heard = tokio::select! {
             heard = timeout(FIRST_BYTE_TIMEOUT, stream.readable()) => matches!(heard, Ok(Ok(()))),
             _ = stopping.changed() => false,
@@ -168,6 +187,14 @@ where
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot turn off delays on a connection");
         }
+        let admitted = tokio::select! {
+            admitted = self.entrance.admit(stream, place) => admitted,
+            _ = stopping.changed() => None,
+        };
+        let Some(stream) = admitted else {
+            return;
+        };
+        let stream = TokioIo::new(Punctual::new(stream, HEADER_TIMEOUT));
         let calls = Arc::new(Calls::default());
         let (handler, counted) = (self.handler.clone(), calls.clone());
         let service = service_fn(move |request| {
@@ -178,7 +205,7 @@ where
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut stage = Stage::Serving { age: self.age_limit() };
         loop {
             let next = stage.next_look(&calls, self.parameters.max_connection_idle);

@@ -1,22 +1,27 @@
-//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers.
+//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers, TLS for all.
 //!
 //! What enters: HTTP/2 bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
 //! Promise: a message body is copied at most once on its way in and not at all on its way out; every buffer has a
 //! limit; no header of a peer can cause a panic.
-//! Absent on purpose: prost (requests stay bytes), TLS and authentication (a later version), and tonic's own
+//! Absent on purpose: prost (requests stay bytes), who is let in (`super::auth`), and tonic's own
 //! `Grpc`/`Codec` types: they copy every outgoing body, compress again for each retry, panic on a next hop's
 //! `grpc-status-details-bin` that is not base64, and cannot tell a broken compression from a broken server.
 
 pub mod admission;
 pub mod compression;
 pub mod connections;
+pub mod entrance;
 pub mod framing;
 pub mod http_client;
 pub mod listening;
 pub mod metadata;
 pub mod partial_success;
+pub mod punctual;
+pub mod reloading;
 pub mod retry;
+pub mod secrets;
 pub mod status;
+pub mod tls;
 pub mod warnings;
 
 /// The one method Harbinger serves and calls.
