@@ -5,6 +5,7 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
+mod identities;
 mod kept;
 mod shutdown;
 mod status;
@@ -34,6 +35,7 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+use identities::Identities;
 pub use kept::{learned, opinions, save_snapshot};
 
 /// Rereads the configuration that the agent was started with.
@@ -65,12 +67,18 @@ pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()
 }
 
 async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
-    let receivers = ways_in::bind(settings).await?;
+    let identities = Identities::load(settings)?;
+    let receivers = ways_in::bind(settings, &identities).await?;
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
-    let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
-    let listeners = ways_out::listen(settings, &pipeline)?;
+    let pipeline = Arc::new(start_pipeline(
+        settings,
+        require_model,
+        &identities,
+        Arc::clone(&metrics),
+    )?);
+    let listeners = ways_out::listen(settings, &identities, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
     let status = Arc::new(Status::new(Arc::clone(&pipeline)));
 
@@ -78,7 +86,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     for (pages, kind) in pages {
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
         let contents = kind.contents(&status, &metrics);
-        tasks.spawn(async move { pages.serve(contents).await.context("a status page ended") });
+        tasks.spawn(async move { match pages.serve(contents).await {} });
     }
     for api in apis {
         tracing::info!(address = %api.address(), "serving the API");
@@ -208,7 +216,12 @@ async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Resul
     }
 }
 
-fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics>) -> Result<Pipeline> {
+fn start_pipeline(
+    settings: &Settings,
+    require_model: bool,
+    identities: &Identities,
+    metrics: Arc<Metrics>,
+) -> Result<Pipeline> {
     let harbinger = &settings.harbinger;
     let embedder: Option<Arc<dyn Embedder>> = match OnnxEmbedder::load(&harbinger.embedding.model) {
         Ok(embedder) => Some(Arc::new(embedder)),
@@ -250,7 +263,7 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         embedder,
         embedding: harbinger.embedding.waiting.clone(),
         mode: harbinger.detection.mode,
-        exporter: ways_out::exporter(&settings.exporter)?,
+        exporter: ways_out::exporter(&settings.exporter, identities)?,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
         metrics,

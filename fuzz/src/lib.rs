@@ -33,6 +33,7 @@ pub const TARGETS: [Target; 4] = [
 ];
 
 /// Runs the target of that name.
+#[allow(dead_code)] // of use to the binaries only
 pub fn run(name: &str, bytes: &[u8]) {
     let (_, target) = TARGETS
         .iter()

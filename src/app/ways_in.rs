@@ -8,6 +8,7 @@ use std::{future::Future, sync::Arc};
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
+use super::identities::Identities;
 use crate::{
     config::{Receiver, Settings},
     edge::{Intake, memory_limiter::MemoryLimiter, receive_grpc, receive_http},
@@ -23,18 +24,24 @@ pub(super) enum Bound {
 /// Takes the ports of all receivers.
 ///
 /// # Errors
-/// A port is taken.
-pub(super) async fn bind(settings: &Settings) -> Result<Vec<Bound>> {
+/// A port is taken, or a certificate, token or password cannot be used.
+pub(super) async fn bind(settings: &Settings, identities: &Identities) -> Result<Vec<Bound>> {
     let mut receivers = Vec::new();
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
-            let bound = receive_grpc::Receiver::bind(grpc.clone()).await;
-            receivers.push(Bound::Grpc(bound.with_context(context)?));
+            let bound = receive_grpc::Receiver::bind(grpc.clone()).await.with_context(context)?;
+            receivers.push(Bound::Grpc(match &grpc.auth {
+                Some(auth) => bound.authenticated_by(identities.authenticator(auth).with_context(context)?),
+                None => bound,
+            }));
         }
         if let Some(http) = &otlp.protocols.http {
-            let bound = receive_http::Receiver::bind(http.clone()).await;
-            receivers.push(Bound::Http(bound.with_context(context)?));
+            let bound = receive_http::Receiver::bind(http.clone()).await.with_context(context)?;
+            receivers.push(Bound::Http(match &http.auth {
+                Some(auth) => bound.authenticated_by(identities.authenticator(auth).with_context(context)?),
+                None => bound,
+            }));
         }
     }
     Ok(receivers)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio::{sync::watch, task::JoinSet};
 
+use super::identities::Identities;
 use crate::{
     config::{ComponentId, Exporter, Settings},
     edge::{
@@ -26,19 +27,30 @@ use crate::{
 ///
 /// # Errors
 /// It cannot work, as a file that cannot be written.
-pub(super) fn exporter((id, exporter): &(ComponentId, Exporter)) -> Result<Arc<dyn edge::Exporter>> {
+pub(super) fn exporter(
+    (id, exporter): &(ComponentId, Exporter),
+    identities: &Identities,
+) -> Result<Arc<dyn edge::Exporter>> {
     let context = || format!("exporters.{id}");
     Ok(match exporter {
-        Exporter::OtlpGrpc(otlp) => Arc::new(
-            OtlpExporter::new(otlp, fastrand::u64(..))
+        Exporter::OtlpGrpc(otlp) => {
+            let exporter = OtlpExporter::new(otlp, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
-                .with_context(context)?,
-        ),
-        Exporter::OtlpHttp(http) => Arc::new(
-            HttpExporter::new(http, fastrand::u64(..))
+                .with_context(context)?;
+            Arc::new(match &otlp.auth {
+                Some(auth) => exporter.with_credentials(identities.credentials(auth).with_context(context)?),
+                None => exporter,
+            })
+        }
+        Exporter::OtlpHttp(http) => {
+            let exporter = HttpExporter::new(http, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
-                .with_context(context)?,
-        ),
+                .with_context(context)?;
+            Arc::new(match &http.auth {
+                Some(auth) => exporter.with_credentials(identities.credentials(auth).with_context(context)?),
+                None => exporter,
+            })
+        }
         Exporter::File(file) => Arc::new(FileExporter::open(file).with_context(context)?),
         Exporter::Debug(debug) => Arc::new(DebugExporter::new(debug.clone())),
     })
@@ -54,14 +66,14 @@ pub(super) struct Listeners {
 ///
 /// # Errors
 /// A way that cannot work.
-pub(super) fn listen(settings: &Settings, pipeline: &Arc<Pipeline>) -> Result<Listeners> {
+pub(super) fn listen(settings: &Settings, identities: &Identities, pipeline: &Arc<Pipeline>) -> Result<Listeners> {
     let harbinger = &settings.harbinger;
     let key = |name: &str| format!("processors.{}.notifiers.{name}", settings.processor);
     let incident_id = &harbinger.attributes.incident_id;
     let mut listening: Vec<(Box<dyn Listener>, Counted)> = Vec::new();
     if harbinger.events.enabled {
         let exporter = match &settings.events_exporter {
-            Some(other) => exporter(other)?,
+            Some(other) => exporter(other, identities)?,
             None => Arc::clone(pipeline.exporter()),
         };
         let events = Events::new(

@@ -103,6 +103,19 @@ pub fn other_pipeline(id: &str) -> String {
 fn later(section: &str, key: &str) -> Option<String> {
     let role = section.split('.').next().unwrap_or_default();
     let message = match (role, key) {
+        (_, "ca_pem" | "cert_pem" | "key_pem") if section.ends_with(".tls") => {
+            "certificates and keys are read from files, which can be renewed without a restart; write `ca_file`, `cert_file` \
+             or `key_file`"
+        }
+        (_, "cipher_suites" | "curve_preferences" | "tpm") if section.ends_with(".tls") => {
+            "there are none but good ones, and nothing to choose; remove it"
+        }
+        (_, "client_ca_file_reload" | "reload_client_ca_file") if section.ends_with(".tls") => {
+            "`client_ca_file` is always read again when it changes (`reload_interval`); remove it"
+        }
+        (_, "request_params") if section.ends_with(".auth") => {
+            "credentials are read from the headers of a call alone; remove it"
+        }
         ("", "connectors") => {
             "Harbinger has one pipeline and no connectors; remove them here and keep them in the Collector"
         }
@@ -117,10 +130,6 @@ fn later(section: &str, key: &str) -> Option<String> {
         }
         ("receivers", "cors" | "response_headers") => {
             "Harbinger is no server for browsers; remove it, and keep a Collector or proxy before it if you need it"
-        }
-        ("receivers", "tls" | "auth") => {
-            "securing the receiver comes with a later version; remove it, and keep the endpoint on localhost or behind a \
-             proxy that does it"
         }
         (
             "receivers",
@@ -137,11 +146,6 @@ fn later(section: &str, key: &str) -> Option<String> {
         ("exporters", "sending_queue") => {
             "sending queues come with a later version; remove it: until then the sender is answered when the next hop \
              has the records, so that its own queue keeps what cannot be delivered"
-        }
-        ("exporters", "tls" | "auth") => "not in this version; remove it",
-        ("exporters", _) if section.ends_with(".tls") => {
-            "TLS comes with a later version; write `tls: {insecure: true}` and send to a Collector or proxy on this machine \
-             that speaks TLS"
         }
         (
             "exporters",
@@ -186,6 +190,9 @@ pub fn is_secret(key: &str) -> bool {
             "api_key",
             "authorization",
             "credential",
+            "tokens",
+            "inline",
+            "key_pem",
         ]
         .iter()
         .any(|word| step == *word || step.ends_with(&format!("_{word}")))
@@ -216,6 +223,10 @@ mod tests {
             "a.bearer_token",
             "a.headers[0].value",
             "x.password",
+            "extensions.bearertokenauth.tokens[1]",
+            "extensions.basicauth/a.htpasswd.inline",
+            "extensions.basicauth.client_auth.password",
+            "exporters.otlp_grpc.tls.key_pem",
         ] {
             assert!(is_secret(key), "{key}");
         }

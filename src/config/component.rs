@@ -129,6 +129,20 @@ pub const TYPES: &[ComponentType] = &[
         stability: "development",
         description: "answers questions about incidents by gRPC, on this machine",
     },
+    ComponentType {
+        role: Role::Extension,
+        name: "bearertokenauth",
+        old_name: None,
+        stability: "beta",
+        description: "knows callers, and shows who we are, by tokens",
+    },
+    ComponentType {
+        role: Role::Extension,
+        name: "basicauth",
+        old_name: None,
+        stability: "beta",
+        description: "knows callers, and shows who we are, by user name and password",
+    },
 ];
 
 /// The type `name` of `role`, if Harbinger has it.

@@ -8,7 +8,7 @@ use super::{
     finding::{Finding, Place},
     read::Findings,
     service::MetricsLevel,
-    settings::{Exporter, Receiver, Settings},
+    settings::{Destination, Receiver, Settings},
 };
 
 struct Endpoint {
@@ -39,18 +39,20 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         });
     };
     for (id, Receiver::Otlp(receiver)) in &settings.receivers {
-        for (protocol, endpoint, _) in receiver.protocols.each() {
-            let steps = ["receivers", &id.to_string(), "protocols", protocol, "endpoint"]
+        for protocol in receiver.protocols.each() {
+            let steps = ["receivers", &id.to_string(), "protocols", protocol.name, "endpoint"]
                 .map(str::to_owned)
                 .to_vec();
-            listen(steps, endpoint);
+            listen(steps, protocol.endpoint);
         }
     }
     for (id, extension) in &settings.extensions {
-        listen(
-            ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
-            extension.endpoint(),
-        );
+        if let Some(endpoint) = extension.endpoint() {
+            listen(
+                ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
+                endpoint,
+            );
+        }
     }
     if settings.telemetry.metrics.level != MetricsLevel::None {
         for reader in &settings.telemetry.metrics.readers {
@@ -63,11 +65,8 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         }
     }
     for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
-        let (key, endpoint) = match exporter {
-            Exporter::OtlpGrpc(exporter) => ("endpoint", &exporter.endpoint),
-            Exporter::OtlpHttp(exporter) if exporter.logs_endpoint.is_empty() => ("endpoint", &exporter.endpoint),
-            Exporter::OtlpHttp(exporter) => ("logs_endpoint", &exporter.logs_endpoint),
-            Exporter::File(_) | Exporter::Debug(_) => continue,
+        let Some(Destination { key, endpoint, .. }) = exporter.destination() else {
+            continue;
         };
         let Some(own) = listening.iter().find(|own| same(&own.address, bare(endpoint))) else {
             continue;
@@ -87,6 +86,17 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
 fn bare(endpoint: &str) -> &str {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
+}
+
+/// Whether an endpoint's text says that only this machine has it.
+pub fn is_loopback(endpoint: &str) -> bool {
+    let address = bare(endpoint);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether two endpoints are one on this machine, as far as their text tells.
@@ -117,7 +127,7 @@ pub fn place(root: &Node, steps: &[String]) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::same;
+    use super::{is_loopback, same};
 
     #[test]
     fn one_port_on_this_machine_is_one_endpoint() {
@@ -126,5 +136,20 @@ mod tests {
         assert!(same("Collector:4317", "collector:4317"));
         assert!(!same("0.0.0.0:4317", "collector:4317"));
         assert!(!same("localhost:4317", "localhost:4318"));
+    }
+
+    #[test]
+    fn loopback_is_this_machine_alone() {
+        for own in [
+            "localhost:4317",
+            "127.0.0.1:1",
+            "http://[::1]:4317",
+            "https://LOCALHOST:1/",
+        ] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for open in [":4317", "0.0.0.0:4317", "[::]:4317", "http://hop:4317", "10.0.0.1:4317"] {
+            assert!(!is_loopback(open), "{open}");
+        }
     }
 }

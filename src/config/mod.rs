@@ -15,6 +15,7 @@ mod document;
 mod endpoints;
 mod expand;
 mod finding;
+mod guards;
 mod preflight;
 mod print;
 mod read;

@@ -1,13 +1,14 @@
 //! What `harbinger validate` can see of the disk without starting.
 //!
 //! What enters: what runs. What leaves: errors about paths that a start would fail on. Promise: nothing is created or
-//! changed. Absent on purpose: permissions (whoever validates need not be who runs), ports and the model.
+//! changed; certificates and keys are read and held against each other. Absent on purpose: permissions (whoever validates need
+//! not be who runs), ports and the model.
 
 use std::path::Path;
 
 use super::{
     finding::{ConfigError, Finding},
-    settings::{Exporter, Settings},
+    settings::{Exporter, Receiver, Settings},
 };
 
 /// Checks the paths in `settings`.
@@ -17,7 +18,37 @@ use super::{
 pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     let mut findings = Vec::new();
     let mut tell = |key: String, message: String| findings.push(Finding::new(None, key, message));
+    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
+        for protocol in otlp.protocols.each() {
+            if let Some(Err(problem)) = protocol.tls.map(|tls| tls.check_files()) {
+                tell(format!("receivers.{id}.protocols.{}", protocol.name), problem);
+            }
+        }
+    }
+    let processor = &settings.processor;
+    let notifiers = &settings.harbinger.notifiers;
+    for (name, endpoint, tls) in [
+        (
+            "alertmanager",
+            &notifiers.alertmanager.endpoint,
+            &notifiers.alertmanager.tls,
+        ),
+        ("webhook", &notifiers.webhook.endpoint, &notifiers.webhook.tls),
+    ] {
+        if endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.starts_with("https://"))
+            && let Err(problem) = tls.check_files()
+        {
+            tell(format!("processors.{processor}.notifiers.{name}"), problem);
+        }
+    }
     for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+        if let Some(destination) = exporter.destination().filter(|destination| destination.is_encrypted)
+            && let Err(problem) = destination.tls.check_files()
+        {
+            tell(format!("exporters.{id}"), problem);
+        }
         let Exporter::File(file) = exporter else {
             continue;
         };

@@ -16,11 +16,20 @@ use super::{
 
 use crate::{
     edge::{
-        api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
-        export_http::Settings as OtlpHttpSettings, export_otlp::Settings as OtlpSettings,
-        health::Settings as HealthSettings, memory_limiter::Settings as MemoryLimiterSettings,
-        model::Settings as ModelSettings, notify_alertmanager::Settings as AlertmanagerSettings,
-        notify_webhook::Settings as WebhookSettings, receive_grpc::Settings as GrpcSettings,
+        AuthSettings,
+        api::Settings as ApiSettings,
+        authenticate_basic::Settings as BasicAuthSettings,
+        authenticate_bearer::Settings as BearerTokenSettings,
+        export_debug::Settings as DebugSettings,
+        export_file::Settings as FileSettings,
+        export_http::Settings as OtlpHttpSettings,
+        export_otlp::{Settings as OtlpSettings, TlsSettings as ClientTlsSettings},
+        health::Settings as HealthSettings,
+        memory_limiter::Settings as MemoryLimiterSettings,
+        model::Settings as ModelSettings,
+        notify_alertmanager::Settings as AlertmanagerSettings,
+        notify_webhook::Settings as WebhookSettings,
+        receive_grpc::{Settings as GrpcSettings, TlsSettings as ServerTlsSettings},
         receive_http::Settings as HttpSettings,
     },
     engine::{
@@ -113,14 +122,84 @@ pub struct Protocols {
     pub http: Option<HttpSettings>,
 }
 
+/// What every protocol of a receiver has.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol<'s> {
+    /// Its key.
+    pub name: &'static str,
+    /// `host:port` that it listens on.
+    pub endpoint: &'s str,
+    /// Whether it keeps the callers' headers.
+    pub include_metadata: bool,
+    /// TLS, if there is.
+    pub tls: Option<&'s ServerTlsSettings>,
+    /// Who knows the callers, if anybody does.
+    pub auth: Option<&'s AuthSettings>,
+}
+
 impl Protocols {
-    /// Each protocol's name, where it listens, and whether it keeps the callers' headers.
-    pub fn each(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
-        let grpc = self.grpc.as_ref();
-        let http = self.http.as_ref();
-        let grpc = grpc.map(|grpc| ("grpc", grpc.endpoint.as_str(), grpc.include_metadata));
-        grpc.into_iter()
-            .chain(http.map(|http| ("http", http.endpoint.as_str(), http.include_metadata)))
+    /// The protocols that it listens for.
+    pub fn each(&self) -> impl Iterator<Item = Protocol<'_>> {
+        let grpc = self.grpc.as_ref().map(|grpc| Protocol {
+            name: "grpc",
+            endpoint: &grpc.endpoint,
+            include_metadata: grpc.include_metadata,
+            tls: grpc.tls.as_ref(),
+            auth: grpc.auth.as_ref(),
+        });
+        let http = self.http.as_ref().map(|http| Protocol {
+            name: "http",
+            endpoint: &http.endpoint,
+            include_metadata: http.include_metadata,
+            tls: http.tls.as_ref(),
+            auth: http.auth.as_ref(),
+        });
+        grpc.into_iter().chain(http)
+    }
+}
+
+/// Where an exporter sends, if it sends over the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'s> {
+    /// The key of its address.
+    pub key: &'static str,
+    /// Its address, as written.
+    pub endpoint: &'s str,
+    /// Whether address and `tls` together mean TLS.
+    pub is_encrypted: bool,
+    /// TLS towards it.
+    pub tls: &'s ClientTlsSettings,
+    /// Who says who we are, if anybody does.
+    pub auth: Option<&'s AuthSettings>,
+}
+
+impl Exporter {
+    /// Where it sends.
+    pub fn destination(&self) -> Option<Destination<'_>> {
+        match self {
+            Self::OtlpGrpc(otlp) => Some(Destination {
+                key: "endpoint",
+                endpoint: &otlp.endpoint,
+                is_encrypted: otlp.is_encrypted(),
+                tls: &otlp.tls,
+                auth: otlp.auth.as_ref(),
+            }),
+            Self::OtlpHttp(otlp) => {
+                let (key, endpoint) = if otlp.logs_endpoint.is_empty() {
+                    ("endpoint", &otlp.endpoint)
+                } else {
+                    ("logs_endpoint", &otlp.logs_endpoint)
+                };
+                Some(Destination {
+                    key,
+                    endpoint,
+                    is_encrypted: otlp.is_encrypted(),
+                    tls: &otlp.tls,
+                    auth: otlp.auth.as_ref(),
+                })
+            }
+            Self::File(_) | Self::Debug(_) => None,
+        }
     }
 }
 
@@ -156,14 +235,19 @@ pub enum Extension {
     HealthCheck(HealthSettings),
     /// `harbinger_api`
     HarbingerApi(ApiSettings),
+    /// `bearertokenauth`
+    BearerTokenAuth(BearerTokenSettings),
+    /// `basicauth`
+    BasicAuth(BasicAuthSettings),
 }
 
 impl Extension {
-    /// `host:port` that it listens on.
-    pub fn endpoint(&self) -> &str {
+    /// `host:port` that it listens on, if it does.
+    pub fn endpoint(&self) -> Option<&str> {
         match self {
-            Self::HealthCheck(settings) => &settings.endpoint,
-            Self::HarbingerApi(settings) => &settings.endpoint,
+            Self::HealthCheck(settings) => Some(&settings.endpoint),
+            Self::HarbingerApi(settings) => Some(&settings.endpoint),
+            Self::BearerTokenAuth(_) | Self::BasicAuth(_) => None,
         }
     }
 }

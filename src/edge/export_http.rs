@@ -4,7 +4,7 @@
 //! Promise (item numbers of CONFORMANCE.md: 16–22): what can succeed later is tried again within the caller's deadline,
 //! what cannot is reported with the next hop's own words; `encoding: proto` sends the bytes as they are; nothing a next hop
 //! answers is trusted in size or form; any 2xx is success, whatever its body.
-//! Absent on purpose: TLS (a later version), redirects (an endpoint that moves is a mistake to hear of), a queue, and any
+//! Absent on purpose: how TLS works, redirects (an endpoint that moves is a mistake to hear of), a queue, and any
 //! look into the records.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, StatusCode, U
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    BoxFuture, Exporter, Refusal, Request,
+    AuthSettings, BoxFuture, Credentials, Exporter, Refusal, Request,
     transport::{
         compression::{self, Compression, HTTP},
         delivery::{Delivery, MAX_RESPONSE_BYTES, Parcel, USER_AGENT, lost},
@@ -36,6 +36,7 @@ use super::{
         otlp_json::{self, RESPONSE, STATUS},
         retry::{self, Failure},
         retry_after, status,
+        tls::{self, Connector},
     },
 };
 
@@ -43,8 +44,8 @@ pub use super::transport::{
     compression::Compression as CompressionSetting,
     delivery::Counters,
     metadata::{FromContext, HeaderSource},
-    next_hop::Tls,
     retry::Settings as RetrySettings,
+    tls::ClientSettings as TlsSettings,
 };
 
 /// The path of OTLP logs below a base URL.
@@ -65,7 +66,9 @@ pub struct Settings {
     /// How requests are written.
     pub encoding: Encoding,
     /// TLS towards the next hop.
-    pub tls: Tls,
+    pub tls: TlsSettings,
+    /// Who says who we are to the next hop; left out, nobody.
+    pub auth: Option<AuthSettings>,
     /// Compression of requests.
     pub compression: Compression,
     /// Headers added to each request.
@@ -94,7 +97,8 @@ impl Default for Settings {
             endpoint: String::new(),
             logs_endpoint: String::new(),
             encoding: Encoding::default(),
-            tls: Tls::default(),
+            tls: TlsSettings::default(),
+            auth: None,
             compression: Compression::default(),
             headers: BTreeMap::new(),
             timeout: Duration::from_secs(10),
@@ -107,6 +111,7 @@ impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
         self.url()?;
+        self.tls.validate().map_err(|error| format!("`tls`: {error}"))?;
         Headers::new(&self.headers)?;
         if self.timeout.is_zero() {
             return Err("`timeout` must be more than 0s, for example 10s".into());
@@ -114,6 +119,11 @@ impl Settings {
         self.retry_on_failure
             .validate()
             .map_err(|error| format!("`retry_on_failure`: {error}"))
+    }
+
+    /// Whether the endpoint and `tls` together mean TLS (item 20).
+    pub fn is_encrypted(&self) -> bool {
+        self.url().is_ok_and(|url| url.scheme_str() == Some("https"))
     }
 
     fn url(&self) -> Result<Uri, String> {
@@ -126,13 +136,13 @@ impl Settings {
 }
 
 /// One destination.
-#[derive(Debug)]
 pub struct HttpExporter {
     delivery: Delivery,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     url: Uri,
     encoding: Encoding,
     headers: Headers,
+    credentials: Option<Arc<dyn Credentials>>,
     lanes: Semaphore,
 }
 
@@ -142,9 +152,7 @@ impl HttpExporter {
         settings.validate()?;
         let url = settings.url()?;
         let name = url.authority().map_or_else(String::new, ToString::to_string);
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.timeout));
+        let connector = Connector::to(&url, &settings.tls, &[tls::HTTP_1]).map_err(|problem| problem.to_string())?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
@@ -161,8 +169,16 @@ impl HttpExporter {
             url,
             encoding: settings.encoding,
             headers: Headers::new(&settings.headers)?,
+            credentials: None,
             lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
         })
+    }
+
+    /// Says who we are by `credentials` with each request.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
     }
 
     /// The counters, kept up to date.
@@ -183,11 +199,12 @@ impl HttpExporter {
     }
 
     async fn attempt(&self, parcel: Parcel, until: Instant) -> Result<Bytes, Failure> {
-        let response = self
-            .client
-            .request(self.request(parcel))
-            .await
-            .map_err(|error| lost(&error))?;
+        let mut request = self.request(parcel);
+        if let Some(credentials) = &self.credentials {
+            let (name, value) = credentials.header().await;
+            request.headers_mut().insert(name, value);
+        }
+        let response = self.client.request(request).await.map_err(|error| lost(&error))?;
         let (parts, body) = response.into_parts();
         // What the status says stands, however the body goes on: half an answer is no reason to send again.
         let read = timeout_at(until, self.read(&parts.headers, body)).await;

@@ -4,7 +4,7 @@
 //! Promise (item numbers of CONFORMANCE.md: 16–21): what can succeed later is tried again within the caller's deadline,
 //! what cannot is reported with the next hop's own words; a request is compressed once, and every attempt sends the
 //! same bytes; nothing a next hop answers is trusted in size or form.
-//! Absent on purpose: TLS (a later version), a queue (its own room, later) and any look into the records.
+//! Absent on purpose: how TLS works, a queue and any look into the records.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use tonic::{
 use tower_service::Service;
 
 use super::{
-    BoxFuture, Exporter, Refusal, Request,
+    AuthSettings, BoxFuture, Credentials, Exporter, Refusal, Request,
     transport::{
         EXPORT_PATH,
         compression::{self, Compression, GRPC},
@@ -37,6 +37,7 @@ use super::{
         next_hop,
         retry::{self, Failure},
         status,
+        tls::{self, Connector},
     },
 };
 
@@ -44,8 +45,8 @@ pub use super::transport::{
     compression::Compression as CompressionSetting,
     delivery::Counters,
     metadata::{FromContext, HeaderSource},
-    next_hop::Tls,
     retry::Settings as RetrySettings,
+    tls::ClientSettings as TlsSettings,
 };
 
 /// A connection with calls under way that is silent this long is pinged, and given up after as long again.
@@ -55,10 +56,12 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// `host:port` (with `tls: {insecure: true}`) or `http://host:port`.
+    /// `http://host:port`, `https://host:port`, or `host:port`, which means TLS unless `tls.insecure`.
     pub endpoint: String,
     /// TLS towards the next hop.
-    pub tls: Tls,
+    pub tls: TlsSettings,
+    /// Who says who we are to the next hop; left out, nobody.
+    pub auth: Option<AuthSettings>,
     /// Compression of requests.
     pub compression: Compression,
     /// Headers added to each call.
@@ -76,7 +79,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
-            tls: Tls::default(),
+            tls: TlsSettings::default(),
+            auth: None,
             compression: Compression::default(),
             headers: BTreeMap::new(),
             timeout: Duration::from_secs(10),
@@ -90,6 +94,7 @@ impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
         self.next_hop()?;
+        self.tls.validate().map_err(|error| format!("`tls`: {error}"))?;
         Headers::new(&self.headers)?;
         if self.timeout.is_zero() {
             return Err("`timeout` must be more than 0s, for example 10s".into());
@@ -102,18 +107,23 @@ impl Settings {
             .map_err(|error| format!("`retry_on_failure`: {error}"))
     }
 
+    /// Whether `endpoint` and `tls` together mean TLS (item 20).
+    pub fn is_encrypted(&self) -> bool {
+        self.next_hop().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+    }
+
     fn next_hop(&self) -> Result<Uri, String> {
         next_hop::host_and_port("endpoint", &self.endpoint, &self.tls)
     }
 }
 
 /// One destination.
-#[derive(Debug)]
 pub struct OtlpExporter {
     delivery: Delivery,
     channels: Vec<Channel>,
     turn: AtomicUsize,
     headers: Headers,
+    credentials: Option<Arc<dyn Credentials>>,
     lanes: Semaphore,
 }
 
@@ -125,6 +135,8 @@ impl OtlpExporter {
         tokio::runtime::Handle::try_current().map_err(|error| error.to_string())?;
         let next_hop = settings.next_hop()?;
         let name = next_hop.authority().map_or_else(String::new, ToString::to_string);
+        let connector =
+            Connector::to(&next_hop, &settings.tls, &[tls::HTTP_2]).map_err(|problem| problem.to_string())?;
         let endpoint = Endpoint::from(next_hop)
             .user_agent(USER_AGENT)
             .map_err(|error| error.to_string())?
@@ -139,11 +151,21 @@ impl OtlpExporter {
                 settings.retry_on_failure.clone(),
                 seed,
             ),
-            channels: (0..settings.connections).map(|_| endpoint.connect_lazy()).collect(),
+            channels: (0..settings.connections)
+                .map(|_| endpoint.connect_with_connector_lazy(connector.clone()))
+                .collect(),
             turn: AtomicUsize::new(0),
             headers: Headers::new(&settings.headers)?,
+            credentials: None,
             lanes: Semaphore::new(settings.connections),
         })
+    }
+
+    /// Says who we are by `credentials` with each call.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
     }
 
     /// The counters, kept up to date.
@@ -159,10 +181,12 @@ impl OtlpExporter {
         poll_fn(|context| channel.poll_ready(context))
             .await
             .map_err(|error| lost(&error))?;
-        let response = channel
-            .call(self.call(parcel, until))
-            .await
-            .map_err(|error| lost(&error))?;
+        let mut call = self.call(parcel, until);
+        if let Some(credentials) = &self.credentials {
+            let (name, value) = credentials.header().await;
+            call.headers_mut().insert(name, value);
+        }
+        let response = channel.call(call).await.map_err(|error| lost(&error))?;
         self.answer(response).await
     }
 

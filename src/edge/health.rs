@@ -1,19 +1,32 @@
 //! Small read-only pages over HTTP: health (for probes) and metrics (for Prometheus).
 //!
 //! What enters: `GET` requests. What leaves: what the page's function says at that moment. Promises: binds before
-//! anything is served, so that a taken port is one clear error at the start; never touches the path of a record.
-//! Absent on purpose: what health means, which the caller decides by the pages it passes.
+//! anything is served, so that a taken port is one clear error at the start; never touches the path of a record;
+//! connections are bounded, and so is the time a request may take to arrive.
+//! Absent on purpose: what health means, which the caller decides by the pages it passes, and TLS: what stands here is no
+//! secret, and probes speak plain text.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::get,
-};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use super::transport::entrance::{ConnectionPlace, Entrance};
+
+/// More probes than that at a time are none.
+const MAX_CONNECTIONS: usize = 64;
+/// A request arrives within this, also the next one on the same connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after an accept that failed (no file descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where health is served (the extension `health_check`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,18 +102,56 @@ impl Pages {
     }
 
     /// Serves the pages until the task is dropped.
-    ///
-    /// # Errors
-    /// The listening socket broke.
-    pub async fn serve(self, pages: Vec<Page>) -> std::io::Result<()> {
-        let router = pages.into_iter().fold(Router::new(), |router, (path, answer)| {
-            router.route(path, get(move || async move { respond(answer()) }))
-        });
-        axum::serve(self.listener, router).await
+    pub async fn serve(self, pages: Vec<Page>) -> Infallible {
+        let (pages, entrance) = (
+            Arc::new(pages),
+            Entrance::new(MAX_CONNECTIONS, "the bound of a status page", None),
+        );
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            if let Some(place) = entrance.place() {
+                tokio::spawn(converse(stream, place, pages.clone()));
+            }
+        }
     }
 }
 
-fn respond(answer: Answer) -> impl IntoResponse {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, answer.content_type)], answer.body)
+/// One connection, to its end.
+async fn converse(stream: TcpStream, _place: ConnectionPlace, pages: Arc<Vec<Page>>) {
+    let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(respond(&request, &pages))));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to a status page broke");
+    }
+}
+
+fn respond(request: &Request<Incoming>, pages: &[Page]) -> Response<Full<Bytes>> {
+    let bare = |status| {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = status;
+        response
+    };
+    let Some((_, page)) = pages.iter().find(|(path, _)| *path == request.uri().path()) else {
+        return bare(StatusCode::NOT_FOUND);
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = bare(StatusCode::METHOD_NOT_ALLOWED);
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+        return response;
+    }
+    let answer = page();
+    let mut response = Response::new(Full::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    response
 }

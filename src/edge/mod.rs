@@ -20,6 +20,9 @@ use crate::engine::{
 };
 
 pub mod api;
+mod auth;
+pub mod authenticate_basic;
+pub mod authenticate_bearer;
 mod desk;
 pub mod export_debug;
 pub mod export_file;
@@ -36,6 +39,7 @@ pub mod receive_http;
 pub mod store;
 mod transport;
 
+pub use auth::{AuthError, AuthSettings, Authenticator, Credentials, Stranger};
 pub use desk::{
     AgentMode, AgentStatus, Desk, FeedbackError, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents,
     WhichTemplates,

@@ -23,6 +23,7 @@ use super::{
     transport::{
         http_client::{self, CallError, HttpClient, Waits},
         metadata::HeaderSource,
+        tls::ClientSettings as TlsSettings,
         warnings::Throttle,
     },
 };
@@ -48,6 +49,8 @@ const ROUNDS_ALIVE: u32 = 4;
 pub struct Settings {
     /// Alertmanager's URL, without `/api/v2`; left out, nobody is told.
     pub endpoint: Option<String>,
+    /// TLS, where the endpoint is `https`.
+    pub tls: TlsSettings,
     /// Longest wait for an answer.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
@@ -66,6 +69,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: None,
+            tls: TlsSettings::default(),
             timeout: Duration::from_secs(10),
             headers: BTreeMap::new(),
             resend_interval: Duration::from_secs(60),
@@ -96,6 +100,7 @@ impl Settings {
             }
             None => {}
         }
+        self.tls.validate().map_err(|problem| format!("tls: {problem}"))?;
         if self.timeout.is_zero() {
             return Err("timeout: must be more than 0s; write 10s".to_owned());
         }
@@ -171,7 +176,7 @@ impl Alertmanager {
         Ok(Some(Self {
             url: format!("{}/api/v2/alerts", endpoint.trim_end_matches('/')),
             incident_id: incident_id.to_owned(),
-            client: HttpClient::new(headers, settings.timeout),
+            client: HttpClient::new(endpoint, &settings.tls, headers, settings.timeout)?,
             known: BTreeMap::new(),
             inherits: false,
             next_round: Instant::now() + settings.resend_interval,

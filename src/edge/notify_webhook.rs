@@ -18,6 +18,7 @@ use super::{
     transport::{
         http_client::{self, CallError, HttpClient, Waits},
         metadata::HeaderSource,
+        tls::ClientSettings as TlsSettings,
         warnings::Throttle,
     },
 };
@@ -38,6 +39,8 @@ const MAX_ATTEMPTS: u32 = 10;
 pub struct Settings {
     /// Where changes are posted; left out, nobody is told.
     pub endpoint: Option<String>,
+    /// TLS, where the endpoint is `https`.
+    pub tls: TlsSettings,
     /// Longest wait for an answer.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
@@ -51,6 +54,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: None,
+            tls: TlsSettings::default(),
             timeout: Duration::from_secs(10),
             headers: BTreeMap::new(),
             updated: false,
@@ -72,6 +76,7 @@ impl Settings {
             }
             None => {}
         }
+        self.tls.validate().map_err(|problem| format!("tls: {problem}"))?;
         if self.timeout.is_zero() {
             return Err("timeout: must be more than 0s; write 10s".to_owned());
         }
@@ -106,10 +111,10 @@ impl Webhook {
         };
         let headers = http_client::headers(&settings.headers)?;
         Ok(Some(Self {
+            client: HttpClient::new(&url, &settings.tls, headers, settings.timeout)?,
             url,
             incident_id: incident_id.to_owned(),
             updated: settings.updated,
-            client: HttpClient::new(headers, settings.timeout),
             queue: VecDeque::new(),
             dropped: 0,
             waits: Waits::default(),

@@ -3,8 +3,9 @@
 //! What enters: calls of OTLP clients (item numbers of CONFORMANCE.md: 1, 2, 4, 6–9). What leaves: [`Request`]s to an
 //! [`Intake`], and its answer to the caller.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`,
-//! what cannot never looks as if it could; bytes and requests held at the same time are bounded; nothing is decoded.
-//! Absent on purpose: TLS and authentication (a later version), health and reflection services. OTLP/HTTP is its sibling.
+//! what cannot never looks as if it could; bytes, requests and connections held at the same time are bounded; nothing is
+//! decoded; of a caller that must be known and is not, no byte of the body is read.
+//! Absent on purpose: how TLS and authentication work, health and reflection services. OTLP/HTTP is its sibling.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,15 +16,18 @@ use tokio::{net::TcpListener, time::Instant};
 use tonic::Status;
 
 use super::{
-    Intake,
+    AuthSettings, Authenticator, Intake,
+    auth::Nobody,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
         compression::{self, Compression, GRPC},
         connections::{self, Limits},
+        entrance::Entrance,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
         listening,
         reception::{self, Bounds, Reception},
+        tls,
     },
 };
 
@@ -32,6 +36,7 @@ pub use super::transport::{
     connections::{Keepalive, ServerParameters},
     listening::BindError,
     reception::Counters,
+    tls::{ServerSettings as TlsSettings, Version as TlsVersion},
 };
 
 /// Where users set the address, for the error about a taken port.
@@ -45,10 +50,16 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Settings {
     /// `host:port`; `localhost` listens on IPv4 and IPv6, `:4317` on all interfaces.
     pub endpoint: String,
+    /// TLS; left out, plain text.
+    pub tls: Option<TlsSettings>,
+    /// Who knows the callers; left out, everybody is let in.
+    pub auth: Option<AuthSettings>,
     /// Largest request, in MiB after decompression.
     pub max_recv_msg_size_mib: usize,
     /// Keep the callers' headers for exporters (`from_context`).
     pub include_metadata: bool,
+    /// Connections at the same time; one more is closed at once.
+    pub max_connections: usize,
     /// Calls under way at the same time on one connection.
     pub max_concurrent_streams: u32,
     /// Requests held at the same time; one more is refused with UNAVAILABLE.
@@ -63,8 +74,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: "localhost:4317".into(),
+            tls: None,
+            auth: None,
             max_recv_msg_size_mib: 64,
             include_metadata: false,
+            max_connections: 1024,
             max_concurrent_streams: 256,
             max_requests_in_flight: 1024,
             max_mib_in_flight: 256,
@@ -80,6 +94,12 @@ impl Settings {
         if !(1..4096).contains(&self.max_recv_msg_size_mib) {
             return Err("`max_recv_msg_size_mib` must lie between 1 and 4095, for example 64".into());
         }
+        if let Some(tls) = &self.tls {
+            tls.validate().map_err(|error| format!("`tls`: {error}"))?;
+        }
+        if self.max_connections == 0 {
+            return Err("`max_connections` must be at least 1, for example 1024".into());
+        }
         if self.max_concurrent_streams == 0 || self.max_requests_in_flight == 0 {
             return Err("`max_concurrent_streams` and `max_requests_in_flight` must be at least 1".into());
         }
@@ -88,18 +108,23 @@ impl Settings {
 }
 
 /// A receiver that has its sockets and is not serving yet.
-#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     settings: Settings,
     counters: Arc<Counters>,
     admission: Arc<Admission>,
+    entrance: Entrance,
+    authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Receiver {
-    /// Takes the address. Do this before anything else starts: a taken port is then the only thing that happened.
+    /// Takes the address and reads certificates. Do this before anything else starts: a taken port is then the only thing
+    /// that happened.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let protocols = [tls::HTTP_2];
+        let tls = settings.tls.as_ref().map(|tls| tls::ServerTls::load(tls, &protocols));
+        let entrance = Entrance::new(settings.max_connections, "`max_connections`", tls.transpose()?);
         let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
         let addresses = listeners
             .iter()
@@ -110,13 +135,32 @@ impl Receiver {
             settings.max_mib_in_flight,
             settings.max_recv_msg_size_mib.saturating_mul(MIB),
         );
+        // Who is to know callers comes later; until then nobody is known.
+        let authenticator = settings
+            .auth
+            .as_ref()
+            .map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
         Ok(Self {
             listeners,
             addresses,
             settings,
             counters: Arc::default(),
             admission,
+            entrance,
+            authenticator,
         })
+    }
+
+    /// Lets in only whom `authenticator` knows.
+    #[must_use]
+    pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// Its connections, also while serving.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
     }
 
     /// The bound addresses, at least one; they share one port.
@@ -142,6 +186,7 @@ impl Receiver {
             max_concurrent_streams: self.settings.max_concurrent_streams,
         };
         let bounds = Bounds {
+            authenticator: self.authenticator,
             max_request_bytes: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
             max_request_key: "max_recv_msg_size_mib",
             include_metadata: self.settings.include_metadata,
@@ -154,7 +199,7 @@ impl Receiver {
             let service = service.clone();
             async move { service.call(request).await }
         };
-        connections::serve(self.listeners, &limits, handler, shutdown).await;
+        connections::serve(self.listeners, self.entrance, &limits, handler, shutdown).await;
     }
 }
 
@@ -168,10 +213,13 @@ impl Service {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if parts.method != Method::POST || !is_grpc(&parts.headers) {
             self.reception.count_unknown();
             return not_grpc();
+        }
+        if let Err((status, _)) = self.reception.know(&mut parts.headers).await {
+            return status.into_http();
         }
         if parts.uri.path() != EXPORT_PATH {
             self.reception.count_unknown();
@@ -350,6 +398,7 @@ mod tests {
             max_request_bytes: MIB,
             max_request_key: "max_recv_msg_size_mib",
             include_metadata: false,
+            authenticator: None,
             admission: admission.clone(),
         };
         let reception = Reception::new(intake, bounds, Arc::default());

@@ -4,7 +4,7 @@
 //! [`Request`](super::Request)s to an [`Intake`], always protobuf, and its answer in the request's own encoding.
 //! Promise: protobuf is handed on as it came, byte for byte; JSON is translated once; every refusal is a `google.rpc.Status`
 //! that says what to do, with an HTTP status that clients retry only where the same bytes can succeed later.
-//! Absent on purpose: TLS and authentication (a later version), CORS, and paths for other signals, which are told where
+//! Absent on purpose: how TLS and authentication work, CORS, and paths for other signals, which are told where
 //! they are wrong.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -17,21 +17,23 @@ use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tonic::Status;
 
 use super::{
-    Intake,
+    AuthSettings, Authenticator, Intake,
+    auth::Nobody,
     transport::{
         MIB,
         admission::{Admission, Place},
         compression::{self, Compression, HTTP},
         connections::{self, HeaderTimeout, Limits, ServerParameters},
+        entrance::Entrance,
         framing::next_frame,
         listening,
         otlp_json::{self, JsonError},
         reception::{self, Bounds, READ_TIMEOUT, Reception},
-        retry_after, status,
+        retry_after, status, tls,
     },
 };
 
-pub use super::transport::{listening::BindError, reception::Counters};
+pub use super::transport::{listening::BindError, reception::Counters, tls::ServerSettings as TlsSettings};
 
 /// Where users set the address, for the error about a taken port.
 const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.http.endpoint`";
@@ -50,12 +52,18 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub struct Settings {
     /// `host:port`; `localhost` listens on IPv4 and IPv6, `:4318` on all interfaces.
     pub endpoint: String,
+    /// TLS; left out, plain text.
+    pub tls: Option<TlsSettings>,
+    /// Who knows the callers; left out, everybody is let in.
+    pub auth: Option<AuthSettings>,
     /// The path that takes logs.
     pub logs_url_path: String,
     /// Largest request in bytes, after decompression.
     pub max_request_body_size: usize,
     /// Keep the callers' headers for exporters (`from_context`).
     pub include_metadata: bool,
+    /// Connections at the same time; one more is closed at once.
+    pub max_connections: usize,
     /// Requests held at the same time; one more is refused with 503.
     pub max_requests_in_flight: usize,
     /// Bytes of requests held at the same time, in MiB; never less than one largest request.
@@ -72,9 +80,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: "localhost:4318".into(),
+            tls: None,
+            auth: None,
             logs_url_path: "/v1/logs".into(),
             max_request_body_size: 64 * MIB,
             include_metadata: false,
+            max_connections: 1024,
             max_requests_in_flight: 1024,
             max_mib_in_flight: 256,
             read_header_timeout: Duration::from_secs(60),
@@ -98,6 +109,12 @@ impl Settings {
                 "`max_request_body_size` must lie between 1 and 4294967295 bytes, for example 67108864 (64 MiB)".into(),
             );
         }
+        if let Some(tls) = &self.tls {
+            tls.validate().map_err(|error| format!("`tls`: {error}"))?;
+        }
+        if self.max_connections == 0 {
+            return Err("`max_connections` must be at least 1, for example 1024".into());
+        }
         if self.max_requests_in_flight == 0 {
             return Err("`max_requests_in_flight` must be at least 1".into());
         }
@@ -109,18 +126,23 @@ impl Settings {
 }
 
 /// A receiver that has its sockets and is not serving yet.
-#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     settings: Settings,
     counters: Arc<Counters>,
     admission: Arc<Admission>,
+    entrance: Entrance,
+    authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Receiver {
-    /// Takes the address. Do this before anything else starts: a taken port is then the only thing that happened.
+    /// Takes the address and reads certificates. Do this before anything else starts: a taken port is then the only thing
+    /// that happened.
     pub async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let protocols = [tls::HTTP_2, tls::HTTP_1];
+        let tls = settings.tls.as_ref().map(|tls| tls::ServerTls::load(tls, &protocols));
+        let entrance = Entrance::new(settings.max_connections, "`max_connections`", tls.transpose()?);
         let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
         let addresses = listeners
             .iter()
@@ -131,13 +153,27 @@ impl Receiver {
             settings.max_mib_in_flight,
             settings.max_request_body_size,
         );
+        // Who is to know callers comes later; until then nobody is known.
+        let authenticator = settings
+            .auth
+            .as_ref()
+            .map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
         Ok(Self {
             listeners,
             addresses,
             settings,
             counters: Arc::default(),
             admission,
+            entrance,
+            authenticator,
         })
+    }
+
+    /// Lets in only whom `authenticator` knows.
+    #[must_use]
+    pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
     }
 
     /// The bound addresses, at least one; they share one port.
@@ -166,6 +202,7 @@ impl Receiver {
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
         };
         let bounds = Bounds {
+            authenticator: self.authenticator,
             max_request_bytes: self.settings.max_request_body_size,
             max_request_key: "max_request_body_size",
             include_metadata: self.settings.include_metadata,
@@ -179,7 +216,7 @@ impl Receiver {
             let service = service.clone();
             async move { service.call(request).await }
         };
-        connections::serve(self.listeners, &limits, handler, shutdown).await;
+        connections::serve(self.listeners, self.entrance, &limits, handler, shutdown).await;
     }
 }
 
@@ -223,7 +260,14 @@ impl Service {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        if let Err((refusal, challenge)) = self.reception.know(&mut parts.headers).await {
+            let mut response = failure(status::to_http(&refusal), &refusal, Encoding::of(&parts.headers));
+            if response.status() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            return response;
+        }
         let expects_leave = parts.headers.contains_key(header::EXPECT);
         let version = parts.version;
         let mut begun = false;
@@ -485,6 +529,7 @@ mod tests {
     fn service(admission: Admission) -> (Service, Arc<Admission>) {
         let admission = Arc::new(admission);
         let bounds = Bounds {
+            authenticator: None,
             max_request_bytes: MIB,
             max_request_key: "max_request_body_size",
             include_metadata: false,

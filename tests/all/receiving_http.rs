@@ -777,7 +777,7 @@ async fn a_taken_port_is_one_clear_error() {
         endpoint: address.clone(),
         ..Settings::default()
     };
-    let error = Receiver::bind(settings).await.unwrap_err().to_string();
+    let error = Receiver::bind(settings).await.err().unwrap().to_string();
     assert!(
         error.contains(&address) && error.contains("receivers.otlp.protocols.http.endpoint"),
         "{error}"

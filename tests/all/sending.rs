@@ -485,6 +485,7 @@ async fn settings_that_cannot_work_are_refused_before_anything_is_sent() {
         },
         1,
     )
-    .unwrap_err();
+    .err()
+    .unwrap();
     assert!(error.contains("http://loki:4317"), "{error}");
 }

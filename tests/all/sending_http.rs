@@ -391,7 +391,7 @@ async fn item_20_a_path_is_put_behind_the_base_and_a_whole_url_stands_as_it_is()
         endpoint: "https://loki:3100/otlp".into(),
         ..Settings::default()
     };
-    let error = HttpExporter::new(&settings, 1).unwrap_err();
+    let error = HttpExporter::new(&settings, 1).err().unwrap();
     assert!(error.contains("asks for TLS"), "{error}");
 }
 

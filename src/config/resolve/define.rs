@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     edge::{
-        api::Settings as ApiSettings, memory_limiter::Settings as MemoryLimiterSettings,
+        api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
+        authenticate_bearer::Settings as BearerTokenSettings, memory_limiter::Settings as MemoryLimiterSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings, receive_http::Settings as HttpSettings,
     },
@@ -252,12 +253,24 @@ impl Resolver {
     }
 
     pub(super) fn extension(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
-        if kind.name == "health_check" {
-            return self.read(node, key).map(Extension::HealthCheck);
-        }
-        let api: ApiSettings = self.read(node, key)?;
-        self.check(node, key, api.validate())?;
-        Some(Extension::HarbingerApi(api))
+        Some(match kind.name {
+            "health_check" => Extension::HealthCheck(self.read(node, key)?),
+            "bearertokenauth" => {
+                let bearer: BearerTokenSettings = self.read(node, key)?;
+                self.check(node, key, bearer.validate())?;
+                Extension::BearerTokenAuth(bearer)
+            }
+            "basicauth" => {
+                let basic: BasicAuthSettings = self.read(node, key)?;
+                self.check(node, key, basic.validate())?;
+                Extension::BasicAuth(basic)
+            }
+            _ => {
+                let api: ApiSettings = self.read(node, key)?;
+                self.check(node, key, api.validate())?;
+                Extension::HarbingerApi(api)
+            }
+        })
     }
 }
 

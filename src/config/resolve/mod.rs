@@ -17,6 +17,7 @@ use super::{
     document::{Content, Node},
     endpoints,
     finding::{ConfigError, Finding, Place},
+    guards,
     read::{Findings, join, read, refuse_unknown},
     settings::{Config, Processor, Receiver, Settings},
 };
@@ -47,6 +48,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
         endpoints::check(root, settings, &resolver.findings);
+        guards::check(root, settings, &resolver.findings, warnings);
         resolver.check_tenant_header(root, settings);
     }
     let mut findings = resolver.findings.into_inner();
@@ -150,13 +152,14 @@ impl Resolver {
             place = node.map_or(place, |node| &node.place);
         }
         for (receiver, Receiver::Otlp(otlp)) in &settings.receivers {
-            for (protocol, _, include_metadata) in otlp.protocols.each() {
-                if include_metadata {
+            for protocol in otlp.protocols.each() {
+                if protocol.include_metadata {
                     continue;
                 }
                 let message = format!(
                     "the receiver `{receiver}` keeps no headers, so no tenant would be known; write `include_metadata: true` \
-                     under `receivers.{receiver}.protocols.{protocol}`"
+                     under `receivers.{receiver}.protocols.{}`",
+                    protocol.name
                 );
                 self.tell(place, format!("processors.{id}.tenant.from_context"), message);
             }

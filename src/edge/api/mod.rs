@@ -3,7 +3,8 @@
 //! What enters: calls as `proto/harbinger/v1/incidents.proto` defines them. What leaves: what the [`Desk`] answers. Beside it
 //! are server reflection, so that a client needs no stubs, and `grpc.health.v1`. Promises: listens on this machine's
 //! loopback only, whatever the name of the host resolves to; what a caller can make it hold is bounded; the path of a record
-//! is never waited for, nor made to wait. Absent on purpose: TLS and authentication, and what the answers are.
+//! is never waited for, nor made to wait; connections are bounded. Absent on purpose: TLS and authentication, which loopback
+//! stands for, and what the answers are.
 
 mod answers;
 mod feedback;
@@ -12,16 +13,26 @@ mod query;
 mod questions;
 mod service;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 
-use super::Desk;
+use super::{
+    Desk,
+    transport::{entrance::Entrance, punctual::Punctual, tls},
+};
 use proto::incidents_server::IncidentsServer;
 use service::Service;
 
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// What a peer has begun it finishes within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause after an accept that failed (no file descriptor left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls at a time on one connection, watchers included.
 const MAX_CALLS_A_CONNECTION: u32 = 64;
 /// A caller who does not answer a ping of the transport is gone, and so is what was kept for him.
@@ -160,10 +171,28 @@ impl Api {
             .add_service(reflection().build_v1()?)
             // Clients in other languages still ask by the older name.
             .add_service(reflection().build_v1alpha()?)
-            .serve_with_incoming(TcpIncoming::from(self.listener).with_nodelay(Some(true)))
+            .serve_with_incoming(incoming(self.listener))
             .await?;
         Ok(())
     }
+}
+
+/// Connections as they come, up to the bound.
+fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Punctual<tls::Stream>>> {
+    let entrance = Entrance::new(MAX_CONNECTIONS, "the bound of the API", None);
+    stream::unfold((listener, entrance), |(listener, entrance)| async {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Some(place) = entrance.place() else { continue };
+            _ = stream.set_nodelay(true);
+            if let Some(stream) = entrance.admit(stream, place).await {
+                return Some((Ok(Punctual::new(stream, HEADER_TIMEOUT)), (listener, entrance)));
+            }
+        }
+    })
 }
 
 #[cfg(test)]

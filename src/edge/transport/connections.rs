@@ -2,9 +2,9 @@
 //!
 //! What enters: bound sockets and a handler. What leaves: calls of the handler, one task each.
 //! Promise: after `shutdown` no connection is accepted and every call under way gets its answer; a connection past its
-//! age or idle time is told so (GOAWAY, in HTTP/2) before it is closed; headers that do not arrive in time end it; running
-//! out of file descriptors slows, never spins.
-//! Absent on purpose: TLS, and time limits on bodies, which are the handler's. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
+//! age or idle time is told so (GOAWAY, in HTTP/2) before it is closed; running out of file descriptors slows, never spins; a
+//! peer that begins something and does not go on is let go of (in HTTP/2 by `punctual`, in HTTP/1 by hyper).
+//! Absent on purpose: TLS and the number of connections (`entrance`), and time limits on bodies, which are the handler's. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
 //! a grace period set, closes aged connections without telling them.
 //! Limits on headers (16 KiB in HTTP/2, 64 KiB in HTTP/1), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
 
@@ -34,7 +34,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{MIB, warnings::Throttle};
+use super::{
+    MIB,
+    entrance::{ConnectionPlace, Entrance},
+    punctual::Punctual,
+    warnings::Throttle,
+};
 
 /// The section `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -79,6 +84,8 @@ impl Default for ServerParameters {
 
 /// A connection that never says anything is not kept longer than this.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a peer has begun in HTTP/2 (its greeting, a frame, a block of headers) it finishes within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// After `shutdown`, or when it has never made a call, a connection without calls has this long to take its leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed (no file descriptor left, most likely).
@@ -102,9 +109,10 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderTimeout(pub Duration);
 
-/// Serves `listeners` until `shutdown`, then until the last call has its answer.
+/// Serves `listeners`, through `entrance`, until `shutdown`, then until the last call has its answer.
 pub async fn serve<H, F, B>(
     listeners: Vec<TcpListener>,
+    entrance: Entrance,
     limits: &Limits,
     handler: H,
     shutdown: impl Future<Output = ()>,
@@ -115,6 +123,7 @@ pub async fn serve<H, F, B>(
 {
     let (stop, stopping) = watch::channel(());
     let server = Arc::new(Server {
+        entrance,
         builder: builder(limits),
         limits: limits.clone(),
         handler,
@@ -161,6 +170,7 @@ fn limited(duration: Duration) -> Option<Duration> {
 }
 
 struct Server<H> {
+    entrance: Entrance,
     builder: Builder<TokioExecutor>,
     limits: Limits,
     handler: H,
@@ -178,8 +188,10 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let stopping = self.stopping.clone();
-                    tokio::spawn(self.clone().connection(stream, stopping));
+                    if let Some(place) = self.entrance.place() {
+                        let stopping = self.stopping.clone();
+                        tokio::spawn(self.clone().connection(stream, place, stopping));
+                    }
                 }
                 Err(error) => {
                     if let Some(left_out) = failed.admit() {
@@ -191,7 +203,7 @@ where
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, mut stopping: watch::Receiver<()>) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: ConnectionPlace, mut stopping: watch::Receiver<()>) {
         let heard = tokio::select! {
             heard = timeout(FIRST_BYTE_TIMEOUT, stream.readable()) => matches!(heard, Ok(Ok(()))),
             _ = stopping.changed() => false,
@@ -202,6 +214,14 @@ where
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot turn off delays on a connection");
         }
+        let admitted = tokio::select! {
+            admitted = self.entrance.admit(stream, place) => admitted,
+            _ = stopping.changed() => None,
+        };
+        let Some(stream) = admitted else {
+            return;
+        };
+        let stream = TokioIo::new(Punctual::new(stream, HEADER_TIMEOUT));
         let calls = Arc::new(Calls::default());
         let (handler, counted) = (self.handler.clone(), calls.clone());
         let service = service_fn(move |request| {
@@ -212,7 +232,7 @@ where
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut stage = Stage::Serving { age: self.age_limit() };
         loop {
             let max_idle = self.max_idle(&calls);

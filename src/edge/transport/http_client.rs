@@ -2,7 +2,7 @@
 //!
 //! What enters: a body, headers and a time limit. What leaves: the answer's bytes, or whether trying again can help.
 //! Promise: an answer is read up to a limit and no further; nothing that a peer answers is trusted in form; the values of
-//! headers are in no message. Absent on purpose: TLS (a later version), redirects (an endpoint that moves is a mistake to
+//! headers are in no message; `https` is always TLS. Absent on purpose: redirects (an endpoint that moves is a mistake to
 //! hear of), cookies, and retries, whose rhythm is the caller's.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,13 +10,13 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::time::timeout;
 
-use super::metadata::{HeaderSource, Headers};
+use super::{
+    metadata::{HeaderSource, Headers},
+    tls::{self, ClientSettings, Connector},
+};
 use crate::edge::Metadata;
 
 /// Bytes of a refusal's body that are quoted.
@@ -39,24 +39,22 @@ pub enum CallError {
 /// # Errors
 /// What is wrong with it and what to write instead, after the key.
 pub fn endpoint(written: &str, example: &str) -> Result<String, String> {
-    if let Some((_, rest)) = written.split_once("://").filter(|(scheme, _)| *scheme == "https") {
-        return Err(format!(
-            "endpoint: `{written}` asks for TLS, which comes with a later version of Harbinger; write `http://{rest}`, or \
-             let a proxy on this machine speak TLS"
-        ));
-    }
-    let uri = Uri::try_from(written).ok();
-    let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()));
-    let Some(uri) = uri else {
-        return Err(format!("endpoint: `{written}` is not a URL; write it like `{example}`"));
-    };
-    if uri
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'))
-    {
+    let authority = written
+        .split_once("://")
+        .map_or(written, |(_, rest)| rest)
+        .split('/')
+        .next();
+    if authority.is_some_and(|authority| authority.contains('@')) {
         return Err(
             "endpoint: holds a user name; write it without, and `headers: {Authorization: …}` beside it".to_owned(),
         );
+    }
+    let uri = Uri::try_from(written).ok();
+    let uri = uri.filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if uri.is_none() {
+        return Err(format!("endpoint: `{written}` is not a URL; write it like `{example}`"));
     }
     Ok(written.trim_end_matches('/').to_owned())
 }
@@ -81,19 +79,24 @@ pub fn headers(settings: &BTreeMap<String, HeaderSource>) -> Result<HeaderMap, S
 /// Connections to one endpoint, opened when needed and kept while they are good.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     headers: HeaderMap,
     timeout: Duration,
 }
 
 impl HttpClient {
-    /// A client that sends these headers with each call, and waits this long for each answer.
-    pub fn new(headers: HeaderMap, timeout: Duration) -> Self {
-        Self {
-            client: Client::builder(TokioExecutor::new()).build_http(),
+    /// A client of `endpoint` that sends these headers with each call, and waits this long for each answer.
+    ///
+    /// # Errors
+    /// A file of `tls` that cannot be used.
+    pub fn new(endpoint: &str, tls: &ClientSettings, headers: HeaderMap, timeout: Duration) -> Result<Self, String> {
+        let uri = Uri::try_from(endpoint).map_err(|problem| format!("endpoint: {problem}"))?;
+        let connector = Connector::to(&uri, tls, &[tls::HTTP_1]).map_err(|problem| problem.to_string())?;
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
             headers,
             timeout,
-        }
+        })
     }
 
     /// Posts a JSON document.
@@ -205,11 +208,12 @@ mod tests {
             checked("http://am:9093/prefix/"),
             Ok("http://am:9093/prefix".to_owned())
         );
+        assert_eq!(checked("https://am:9093"), Ok("https://am:9093".to_owned()));
         for (written, said) in [
-            ("https://am:9093", "write `http://am:9093`"),
             ("am:9093", "write it like `http://localhost:9093`"),
             ("", "is not a URL"),
             ("http://user:pass@am", "Authorization"),
+            ("ftp://user:pass@am", "Authorization"),
         ] {
             let refused = checked(written).unwrap_err();
             assert!(refused.starts_with("endpoint: ") && refused.contains(said), "{refused}");

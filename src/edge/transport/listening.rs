@@ -12,6 +12,8 @@ use std::{
 
 use tokio::net::{TcpListener, lookup_host};
 
+use super::reloading::FileError;
+
 /// Nothing listens; says what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -41,6 +43,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] FileError),
 }
 
 /// How often a free port is sought that all addresses of a host have (only for port 0).

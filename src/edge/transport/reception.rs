@@ -3,7 +3,8 @@
 //! What enters: the body of a call, frame by frame, and its headers. What leaves: [`Request`]s to an [`Intake`], and its
 //! answer, or the status that the caller should get.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`, what
-//! cannot never looks as if it could; bytes and requests held at the same time are bounded; each request is counted once.
+//! cannot never looks as if it could; bytes and requests held at the same time are bounded; each request is counted once; of a
+//! caller that must be known and is not, no byte of the body is read.
 //! Absent on purpose: framing, paths and how a status is spelt in a protocol.
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -28,7 +29,7 @@ use super::{
     compression::{Compression, DecompressionError},
     metadata, status,
 };
-use crate::edge::{Intake, Metadata, Request};
+use crate::edge::{Authenticator, Intake, Metadata, Request, Stranger};
 
 /// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ const MAX_RESPONSE_BYTES: usize = 4 * MIB;
 /// Smaller responses are not worth compressing.
 const COMPRESS_FROM_BYTES: usize = 1024;
 
-/// What happened to requests since the start. A request is counted in exactly one of the first four.
+/// What happened to requests since the start. A request is counted in exactly one of the first five.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Requests acknowledged.
@@ -52,6 +53,8 @@ pub struct Counters {
     pub refused_requests: AtomicU64,
     /// Requests refused for good: malformed, too large, or refused by the next hop.
     pub failed_requests: AtomicU64,
+    /// Requests of callers that are not known; their bodies were not read.
+    pub unauthenticated_requests: AtomicU64,
     /// Calls of methods that Harbinger does not have.
     pub unknown_method_requests: AtomicU64,
     /// Bytes of the acknowledged requests, uncompressed, as protobuf.
@@ -59,8 +62,9 @@ pub struct Counters {
 }
 
 /// What a receiver holds requests to.
-#[derive(Debug)]
 pub struct Bounds {
+    /// Who knows the callers; `None` lets everybody in.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
     /// Largest request in bytes, after decompression.
     pub max_request_bytes: usize,
     /// The key that sets it.
@@ -106,6 +110,26 @@ impl Reception {
     /// Work on large requests takes one of these.
     pub fn lanes(&self) -> &Semaphore {
         &self.lanes
+    }
+
+    /// Whether the caller may send anything. What it showed was for this agent: no exporter may pass it on.
+    ///
+    /// # Errors
+    /// What it is told, and in HTTP the value of `WWW-Authenticate`.
+    pub async fn know(&self, headers: &mut HeaderMap) -> Result<(), (Status, HeaderValue)> {
+        let Some(authenticator) = &self.bounds.authenticator else {
+            return Ok(());
+        };
+        if let Err(stranger) = authenticator.check(headers).await {
+            self.counters.unauthenticated_requests.fetch_add(1, Ordering::Relaxed);
+            let status = match stranger {
+                Stranger::Unknown => Status::unauthenticated(stranger.to_string()),
+                Stranger::Busy => busy(&stranger.to_string()),
+            };
+            return Err((status, authenticator.challenge()));
+        }
+        headers.remove(authenticator.header());
+        Ok(())
     }
 
     /// A place for one more request, before anything of it is read.

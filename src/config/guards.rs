@@ -1,0 +1,126 @@
+//! Who may come in and as whom we go out: whether what is written about it fits together.
+//!
+//! What enters: what runs. What leaves: findings about authenticators that are not there or cannot do what they are named
+//! for, and warnings about secrets in plain text. Promise: a receiver that is to authenticate never starts without somebody
+//! who can. Absent on purpose: whether a token is a good one, and files, see [`super::preflight`].
+
+use super::{
+    component::ComponentId,
+    document::Node,
+    endpoints,
+    finding::Finding,
+    read::Findings,
+    settings::{Exporter, Extension, Receiver, Settings},
+};
+
+/// One place where an authenticator is named.
+struct Named<'a> {
+    /// The keys that lead to the component's settings.
+    steps: Vec<String>,
+    authenticator: Option<&'a str>,
+    endpoint: &'a str,
+    is_encrypted: bool,
+    side: Side,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Receiver,
+    Exporter,
+}
+
+/// Puts a finding in `findings` for every authenticator that cannot work, and in `warnings` what is unsafe.
+pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &mut Vec<Finding>) {
+    let finding = |steps: &[String], below: &[&str], message: String| {
+        let steps: Vec<String> = steps
+            .iter()
+            .cloned()
+            .chain(below.iter().map(|step| (*step).to_owned()))
+            .collect();
+        Finding::new(endpoints::place(root, &steps), steps.join("."), message)
+    };
+    for named in named(settings) {
+        let Some(authenticator) = named.authenticator else {
+            continue;
+        };
+        if let Err(message) = fits(settings, authenticator, named.side) {
+            let found = finding(&named.steps, &["auth", "authenticator"], message);
+            findings.borrow_mut().push(found);
+        } else if !named.is_encrypted && !endpoints::is_loopback(named.endpoint) {
+            let message = match named.side {
+                Side::Receiver => {
+                    "callers send their secrets in plain text, for everybody between to read; write `tls: {cert_file: …, key_file: …}`"
+                }
+                Side::Exporter => {
+                    "our secret goes out in plain text, for everybody between to read; write `endpoint: https://…`"
+                }
+            };
+            warnings.push(finding(&named.steps, &["auth"], message.to_owned()));
+        }
+    }
+    for (id, exporter) in exporters(settings) {
+        if exporter
+            .destination()
+            .is_some_and(|destination| destination.tls.insecure_skip_verify)
+        {
+            let steps = ["exporters".to_owned(), id.to_string()];
+            let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";
+            warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
+        }
+    }
+}
+
+fn exporters(settings: &Settings) -> impl Iterator<Item = &(ComponentId, Exporter)> {
+    [&settings.exporter].into_iter().chain(&settings.events_exporter)
+}
+
+fn named(settings: &Settings) -> Vec<Named<'_>> {
+    let receivers = settings.receivers.iter().flat_map(|(id, Receiver::Otlp(otlp))| {
+        otlp.protocols.each().map(move |protocol| Named {
+            steps: ["receivers", &id.to_string(), "protocols", protocol.name]
+                .map(str::to_owned)
+                .to_vec(),
+            authenticator: protocol.auth.map(|auth| auth.authenticator.as_str()),
+            endpoint: protocol.endpoint,
+            is_encrypted: protocol.tls.is_some(),
+            side: Side::Receiver,
+        })
+    });
+    let exporters = exporters(settings).filter_map(|(id, exporter)| {
+        let destination = exporter.destination()?;
+        Some(Named {
+            steps: vec!["exporters".to_owned(), id.to_string()],
+            authenticator: destination.auth.map(|auth| auth.authenticator.as_str()),
+            endpoint: destination.endpoint,
+            is_encrypted: destination.is_encrypted,
+            side: Side::Exporter,
+        })
+    });
+    receivers.chain(exporters).collect()
+}
+
+/// Whether the extension `authenticator` runs and can be asked by this side.
+fn fits(settings: &Settings, authenticator: &str, side: Side) -> Result<(), String> {
+    let running = settings
+        .extensions
+        .iter()
+        .find(|(id, _)| id.to_string() == authenticator);
+    match running.map(|(_, extension)| (extension, side)) {
+        Some((Extension::BearerTokenAuth(_), _)) => Ok(()),
+        Some((Extension::BasicAuth(basic), Side::Receiver)) if basic.htpasswd.is_some() => Ok(()),
+        Some((Extension::BasicAuth(basic), Side::Exporter)) if basic.client_auth.is_some() => Ok(()),
+        Some((Extension::BasicAuth(_), Side::Receiver)) => Err(format!(
+            "`{authenticator}` knows no users; write its `htpasswd: {{file: PATH}}`"
+        )),
+        Some((Extension::BasicAuth(_), Side::Exporter)) => Err(format!(
+            "`{authenticator}` does not know who we are; write its `client_auth: {{username: …, password: …}}`"
+        )),
+        Some(_) => Err(format!(
+            "`{authenticator}` is no authenticator; there are `bearertokenauth` and `basicauth`"
+        )),
+        None => Err(format!(
+            "`{authenticator}` does not run; define it in `extensions`, as `bearertokenauth: {{filename: PATH}}`, and list it in \
+             `service.extensions`"
+        )),
+    }
+}
