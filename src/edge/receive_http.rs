@@ -37,6 +37,8 @@ pub use super::transport::{listening::BindError, reception::Counters};
 const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.http.endpoint`";
 /// Calls at a time on one connection of HTTP/2.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// A refused body is read past up to so many times the largest request.
+const READ_PAST: usize = 4;
 /// From this many bytes on, JSON is translated off the async thread (some milliseconds of work).
 const BLOCKING_FROM_BYTES: usize = 256 * 1024;
 
@@ -248,7 +250,7 @@ impl Service {
         // for leave to send is given none.
         let refused = !response.status().is_success();
         if refused && version < Version::HTTP_2 && (begun || !expects_leave) {
-            read_past(body, self.reception.limit());
+            read_past(body, self.reception.limit().saturating_mul(READ_PAST));
         }
         response
     }
@@ -375,13 +377,13 @@ impl Service {
     }
 }
 
-/// Reads a body to its end, or until it is clearly not worth it, in a task of its own.
-fn read_past<B>(mut body: B, limit: usize)
+/// Reads a body to its end, but no more than `max_bytes`, in a task of its own.
+fn read_past<B>(mut body: B, max_bytes: usize)
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     tokio::spawn(timeout(READ_TIMEOUT, async move {
-        let mut left = limit;
+        let mut left = max_bytes;
         while let Some(Ok(frame)) = next_frame(&mut body).await {
             let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
                 break;
