@@ -22,7 +22,7 @@ use super::{
         MIB,
         admission::{Admission, Place},
         compression::{self, Compression, HTTP},
-        connections::{self, HeaderTimeout, Limits, ServerParameters},
+        connections::{self, Http1, Limits, ServerParameters},
         framing::next_frame,
         listening,
         otlp_json::{self, JsonError},
@@ -160,7 +160,9 @@ impl Receiver {
     /// Serves until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
     pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
         let limits = Limits {
-            http1: Some(HeaderTimeout(self.settings.read_header_timeout)),
+            http1: Some(Http1 {
+                read_header_timeout: self.settings.read_header_timeout,
+            }),
             parameters: ServerParameters {
                 max_connection_idle: self.settings.idle_timeout,
                 ..ServerParameters::default()
