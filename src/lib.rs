@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! edge::receive_grpc ─ bytes ─▶ pipeline ─▶ engine::view ─▶ engine::text ─▶ engine::embed
-//!                                                                               │
+//!   or receive_http                                                             │
 //! edge::export_otlp ◀─ bytes ─ engine::annotate ◀─ engine::correlate ◀─ engine::score
+//!   or export_http, …
 //! ```
 //!
 //! Floors, lowest first; a floor imports only what is below it (`tests/floors.rs` enforces it):

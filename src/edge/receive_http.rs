@@ -23,7 +23,7 @@ use super::{
         MIB,
         admission::{Admission, Place},
         compression::{self, Compression, HTTP},
-        connections::{self, HeaderTimeout, Limits, ServerParameters},
+        connections::{self, Http1, Limits, ServerParameters},
         entrance::Entrance,
         framing::next_frame,
         listening,
@@ -39,6 +39,8 @@ pub use super::transport::{listening::BindError, reception::Counters, tls::Serve
 const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.http.endpoint`";
 /// Calls at a time on one connection of HTTP/2.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// A refused body is read past up to so many times the largest request.
+const READ_PAST: usize = 4;
 /// From this many bytes on, JSON is translated off the async thread (some milliseconds of work).
 const BLOCKING_FROM_BYTES: usize = 256 * 1024;
 
@@ -194,7 +196,9 @@ impl Receiver {
     /// Serves until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
     pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
         let limits = Limits {
-            http1: Some(HeaderTimeout(self.settings.read_header_timeout)),
+            http1: Some(Http1 {
+                read_header_timeout: self.settings.read_header_timeout,
+            }),
             parameters: ServerParameters {
                 max_connection_idle: self.settings.idle_timeout,
                 ..ServerParameters::default()
@@ -292,7 +296,7 @@ impl Service {
         // for leave to send is given none.
         let refused = !response.status().is_success();
         if refused && version < Version::HTTP_2 && (begun || !expects_leave) {
-            read_past(body, self.reception.limit());
+            read_past(body, self.reception.limit().saturating_mul(READ_PAST));
         }
         response
     }
@@ -419,13 +423,13 @@ impl Service {
     }
 }
 
-/// Reads a body to its end, or until it is clearly not worth it, in a task of its own.
-fn read_past<B>(mut body: B, limit: usize)
+/// Reads a body to its end, but no more than `max_bytes`, in a task of its own.
+fn read_past<B>(mut body: B, max_bytes: usize)
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     tokio::spawn(timeout(READ_TIMEOUT, async move {
-        let mut left = limit;
+        let mut left = max_bytes;
         while let Some(Ok(frame)) = next_frame(&mut body).await {
             let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
                 break;

@@ -26,11 +26,11 @@ use tokio::{
 
 use crate::otlp::{Recorder, logs};
 
-const PROTOBUF: &str = "application/x-protobuf";
-const JSON: &str = "application/json";
+pub const PROTOBUF: &str = "application/x-protobuf";
+pub const JSON: &str = "application/json";
 
 /// A receiver that is serving on a free port.
-struct Serving {
+pub struct Serving {
     address: SocketAddr,
     counters: Arc<Counters>,
     stop: oneshot::Sender<()>,
@@ -38,7 +38,7 @@ struct Serving {
 }
 
 impl Serving {
-    async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Self {
+    pub async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Self {
         let receiver = Receiver::bind(Settings {
             endpoint: "127.0.0.1:0".into(),
             ..settings
@@ -70,26 +70,26 @@ async fn recording() -> (Arc<Recorder>, Serving) {
 
 /// An answer as it stood on the wire.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     head: String,
     body: Vec<u8>,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The `google.rpc.Status` that every refusal is.
-    fn status(&self) -> (i32, String) {
+    pub fn status(&self) -> (i32, String) {
         if self.header("content-type") == Some(JSON) {
             let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
             return (
@@ -160,7 +160,7 @@ async fn ask(serving: &Serving, request: impl AsRef<[u8]>) -> Reply {
     connection.reply().await
 }
 
-async fn export(serving: &Serving, media_type: &str, body: &[u8]) -> Reply {
+pub async fn export(serving: &Serving, media_type: &str, body: &[u8]) -> Reply {
     ask(serving, post(&[("content-type", media_type)], body)).await
 }
 

@@ -1,4 +1,4 @@
-//! What a next hop gets from the HTTP exporter, alone and behind the receivers.
+//! What a next hop gets from the HTTP exporter, alone and behind the HTTP receiver.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,7 @@ use std::{
 use axum::{body::Body, extract::State, http::Response};
 use bytes::Bytes;
 use harbinger::edge::{
-    Exporter, Metadata, Refusal, Request,
+    BoxFuture, Exporter, Intake, Metadata, Refusal, Request,
     export_http::{CompressionSetting, Encoding, FromContext, HeaderSource, HttpExporter, RetrySettings, Settings},
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -23,7 +23,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::otlp::{logs, request};
+use crate::{
+    otlp::{logs, request},
+    receiving_http::{JSON, PROTOBUF, Serving, export},
+};
 
 /// A request that a next hop has seen.
 struct Seen {
@@ -518,4 +521,45 @@ async fn item_15_unknown_fields_pass_byte_for_byte() {
         exporter.export(request(Bytes::from_static(message))).await.unwrap();
         assert_eq!(hop.seen.lock().unwrap().pop().unwrap().body, message);
     }
+}
+
+/// The receiver's intake that is nothing but an exporter.
+struct Through(HttpExporter);
+
+impl Intake for Through {
+    fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        self.0.export(request)
+    }
+}
+
+#[tokio::test]
+async fn the_next_hops_answer_reaches_the_caller() {
+    let hop = Hop::answering([
+        answer_of(413, &[("content-type", "text/plain")], "larger than my limit"),
+        answer_of(503, &[("retry-after", "3000")], "busy"),
+        answer_of(401, &[], "no token"),
+        answer_of(500, &[], "bug"),
+        answer_of(200, &[("content-type", PROTOBUF)], partial().encode_to_vec()),
+    ]);
+    let exporter = exporter(&hop).await;
+    let serving = Serving::start(Default::default(), Arc::new(Through(exporter))).await;
+    for (status, retry_after, says) in [
+        (413, None, "larger than my limit"),
+        (503, Some("3000"), "busy"),
+        (401, None, "no token"),
+        (500, None, "bug"),
+    ] {
+        let reply = export(&serving, PROTOBUF, &logs("x")).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (status, retry_after));
+        assert!(reply.status().1.contains(says), "{reply:?}");
+    }
+    let reply = export(&serving, JSON, br#"{"resourceLogs":[{}]}"#).await;
+    assert_eq!(
+        (reply.status, &*reply.text()),
+        (
+            200,
+            r#"{"partialSuccess":{"rejectedLogRecords":"7","errorMessage":"too old"}}"#
+        )
+    );
+    assert_eq!(hop.attempts(), 5);
 }

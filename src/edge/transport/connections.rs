@@ -97,17 +97,20 @@ const MAX_HTTP1_HEADER_BYTES: usize = 64 * 1024;
 /// What connections are held to.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// HTTP/1 is served beside HTTP/2, and a connection has this long to send the header of a request.
-    pub http1: Option<HeaderTimeout>,
+    /// HTTP/1 is served beside HTTP/2.
+    pub http1: Option<Http1>,
     /// Idle time, age and pings.
     pub parameters: ServerParameters,
     /// Calls at a time on one connection of HTTP/2.
     pub max_concurrent_streams: u32,
 }
 
-/// How long the header of an HTTP/1 request, and the first call of any connection, may take to arrive.
+/// What connections are held to where HTTP/1 is served.
 #[derive(Clone, Copy, Debug)]
-pub struct HeaderTimeout(pub Duration);
+pub struct Http1 {
+    /// How long the header of a request, and the first call of any connection, may take to arrive.
+    pub read_header_timeout: Duration,
+}
 
 /// Serves `listeners`, through `entrance`, until `shutdown`, then until the last call has its answer.
 pub async fn serve<H, F, B>(
@@ -154,13 +157,13 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_frame_size(MIB as u32)
         .keep_alive_interval(limited(limits.parameters.time))
         .keep_alive_timeout(limits.parameters.timeout);
-    let Some(HeaderTimeout(timeout)) = limits.http1 else {
+    let Some(http1) = limits.http1 else {
         return builder.http2_only();
     };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limited(timeout))
+        .header_read_timeout(limited(http1.read_header_timeout))
         .max_buf_size(MAX_HTTP1_HEADER_BYTES);
     builder
 }
@@ -270,7 +273,7 @@ where
     /// How long the connection may be without a call; before its first no longer than a header may take.
     fn max_idle(&self, calls: &Calls) -> Option<Duration> {
         let first = self.limits.http1.filter(|_| !calls.begun.load(Ordering::Relaxed));
-        let first = first.and_then(|HeaderTimeout(timeout)| limited(timeout));
+        let first = first.and_then(|http1| limited(http1.read_header_timeout));
         let idle = limited(self.limits.parameters.max_connection_idle);
         first.into_iter().chain(idle).min()
     }

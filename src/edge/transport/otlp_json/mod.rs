@@ -9,6 +9,8 @@
 //! written. Nor opentelemetry-proto's own serde: it refuses ids of odd length, `null`, unknown fields of a value and
 //! infinities, and a record of `{}` costs it a hundred times its text.
 
+#[cfg(test)]
+mod properties;
 mod read;
 #[cfg(test)]
 mod tests;

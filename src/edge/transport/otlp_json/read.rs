@@ -14,7 +14,9 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use prost::encoding::{WireType, encode_key, encode_varint};
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 
 use super::{Field, Kind, Message};
 
@@ -70,7 +72,7 @@ impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -79,6 +81,10 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "an object, {}", self.message.name)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(wrong_text(text, &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -171,7 +177,7 @@ impl<'de> Visitor<'de> for Optional<'_> {
             out,
         } = self;
         if field.repeated {
-            deserializer.deserialize_seq(Elements { field, out })?;
+            deserializer.deserialize_any(Elements { field, out })?;
         } else {
             Value {
                 field,
@@ -195,6 +201,10 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "a list, `{}`", self.field.name)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(wrong_text(text, &self))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
@@ -290,7 +300,7 @@ impl Value<'_> {
                 self.fixed(WireType::SixtyFourBit, value.to_le_bytes());
             }
             Kind::Double => self.fixed(WireType::SixtyFourBit, (value as f64).to_le_bytes()),
-            _ => return Err(E::invalid_type(serde::de::Unexpected::Other("number"), &self)),
+            _ => return Err(E::invalid_type(Unexpected::Other("number"), &self)),
         }
         Ok(())
     }
@@ -318,7 +328,7 @@ impl Visitor<'_> for Value<'_> {
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
         if !matches!(self.field.kind, Kind::Bool) {
-            return Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self));
+            return Err(E::invalid_type(Unexpected::Bool(value), &self));
         }
         self.varint(value.into());
         Ok(())
@@ -340,17 +350,16 @@ impl Visitor<'_> for Value<'_> {
             }
             // 1e3 is a whole number as well.
             _ if value.fract() == 0.0 && value.abs() <= EXACT => self.integer(value as i128),
-            _ => Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)),
+            _ => Err(E::invalid_type(Unexpected::Float(value), &self)),
         }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        let wrong = |visitor: &Self| E::invalid_value(serde::de::Unexpected::Str(&shortened(text)), visitor);
         match self.field.kind {
             Kind::Text => self.bytes(text.as_bytes()),
             Kind::Base64 => {
                 let Some(decoded) = base64_decoded(text) else {
-                    return Err(wrong(&self));
+                    return Err(wrong_text(text, &self));
                 };
                 self.bytes(&decoded);
             }
@@ -358,7 +367,7 @@ impl Visitor<'_> for Value<'_> {
             Kind::Id(length) => self.bytes(&id(text, length).unwrap_or_default()),
             Kind::Double => {
                 let Some(value) = double(text) else {
-                    return Err(wrong(&self));
+                    return Err(wrong_text(text, &self));
                 };
                 self.fixed(WireType::SixtyFourBit, value.to_le_bytes());
             }
@@ -369,14 +378,19 @@ impl Visitor<'_> for Value<'_> {
                     shortened(text)
                 )));
             }
-            Kind::Bool | Kind::Message(_) => return Err(wrong(&self)),
+            Kind::Bool | Kind::Message(_) => return Err(wrong_text(text, &self)),
             _ => match text.parse() {
                 Ok(value) => return self.integer(value),
-                Err(_) => return Err(wrong(&self)),
+                Err(_) => return Err(wrong_text(text, &self)),
             },
         }
         Ok(())
     }
+}
+
+/// A text where something else should stand.
+fn wrong_text<E: Error>(text: &str, expected: &dyn Expected) -> E {
+    E::invalid_value(Unexpected::Str(&shortened(text)), expected)
 }
 
 /// What is quoted of a wrong text: it is part of somebody's log.
