@@ -1,4 +1,5 @@
-//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers.
+//! Transport: what edges share: gRPC for the receiver and the OTLP exporter, HTTP/1 for the notifiers, files of one's own for
+//! the state directory and the queues.
 //!
 //! What enters: HTTP/2 bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
 //! Promise: a message body is copied at most once on its way in and not at all on its way out; every buffer has a
@@ -15,6 +16,8 @@ pub mod http_client;
 pub mod listening;
 pub mod metadata;
 pub mod partial_success;
+pub mod parts;
+pub mod private_files;
 pub mod retry;
 pub mod status;
 pub mod warnings;

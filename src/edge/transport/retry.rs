@@ -104,12 +104,17 @@ impl Failure {
 
 impl From<status::Answer> for Failure {
     fn from(answer: status::Answer) -> Self {
+        let is_too_large = answer.is_too_large();
         let status::Answer {
             code,
             message,
             details,
             retry_after,
         } = answer;
+        if is_too_large {
+            let code = Code::ResourceExhausted;
+            return Self::Final { code, message, details };
+        }
         if status::retried(code, retry_after.is_some()) {
             return Self::Passing {
                 message: format!("{}: {message}", status::name(code)),
