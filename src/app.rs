@@ -40,9 +40,11 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+use ways_out::WaysOut;
+
 pub use kept::{learned, opinions, save_snapshot};
 
-/// How long requests in flight are given once the agent is told to stop.
+/// How long requests in flight, and what waits in queues, are given once the agent is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Rereads the configuration that the agent was started with.
@@ -83,8 +85,10 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pages = bind_pages(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
-    let pipeline = Arc::new(start_pipeline(settings, require_model, Arc::clone(&metrics))?);
-    let listeners = ways_out::listen(settings, &pipeline)?;
+    let ways_out = WaysOut::open(settings, &metrics)?;
+    let exporter = Arc::clone(&ways_out.exporter);
+    let pipeline = Arc::new(start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?);
+    let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
 
     let mut tasks = JoinSet::new();
@@ -121,7 +125,8 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
 
     let ended = wait_for_the_end(&pipeline, reload, &mut serving, &mut tasks).await;
     let _ = stop.send(true);
-    let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    let drained = tokio::time::timeout_at(deadline, async { while serving.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!(
             seconds = DRAIN.as_secs(),
@@ -129,6 +134,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         );
     }
     listeners.finish().await;
+    ways_out.drain(deadline).await;
     tasks.shutdown().await;
     tokio::task::spawn_blocking(move || pipeline.save()).await?;
     tracing::info!("stopped");
@@ -200,7 +206,12 @@ async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Resul
     }
 }
 
-fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics>) -> Result<Pipeline> {
+fn start_pipeline(
+    settings: &Settings,
+    require_model: bool,
+    exporter: Arc<dyn edge::Exporter>,
+    metrics: Arc<Metrics>,
+) -> Result<Pipeline> {
     let harbinger = &settings.harbinger;
     let embedder: Option<Arc<dyn Embedder>> = match OnnxEmbedder::load(&harbinger.embedding.model) {
         Ok(embedder) => Some(Arc::new(embedder)),
@@ -242,7 +253,7 @@ fn start_pipeline(settings: &Settings, require_model: bool, metrics: Arc<Metrics
         embedder,
         embedding: harbinger.embedding.waiting.clone(),
         mode: harbinger.detection.mode,
-        exporter: ways_out::exporter(&settings.exporter)?,
+        exporter,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
         metrics,

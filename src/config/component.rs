@@ -60,7 +60,7 @@ pub struct ComponentType {
 }
 
 /// Every type there is.
-pub const TYPES: [ComponentType; 7] = [
+pub const TYPES: [ComponentType; 8] = [
     ComponentType {
         role: Role::Receiver,
         name: "otlp",
@@ -109,6 +109,13 @@ pub const TYPES: [ComponentType; 7] = [
         old_name: None,
         stability: "development",
         description: "answers questions about incidents by gRPC, on this machine",
+    },
+    ComponentType {
+        role: Role::Extension,
+        name: "file_storage",
+        old_name: None,
+        stability: "beta",
+        description: "a directory in which sending queues survive a restart",
     },
 ];
 

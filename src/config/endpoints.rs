@@ -8,7 +8,7 @@ use super::{
     finding::{Finding, Place},
     read::Findings,
     service::MetricsLevel,
-    settings::{Exporter, Receiver, Settings},
+    settings::{Exporter, Queued, Receiver, Settings},
 };
 
 struct Endpoint {
@@ -45,10 +45,10 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
         listen(steps, &receiver.protocols.grpc.endpoint);
     }
     for (id, extension) in &settings.extensions {
-        listen(
-            ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
-            extension.endpoint(),
-        );
+        if let Some(endpoint) = extension.endpoint() {
+            let steps = ["extensions", &id.to_string(), "endpoint"].map(str::to_owned);
+            listen(steps.to_vec(), endpoint);
+        }
     }
     if settings.telemetry.metrics.level != MetricsLevel::None {
         for reader in &settings.telemetry.metrics.readers {
@@ -60,8 +60,8 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             }
         }
     }
-    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
-        let Exporter::OtlpGrpc(exporter) = exporter else {
+    for (id, exporter) in settings.all_exporters() {
+        let Exporter::OtlpGrpc(Queued { exporter, .. }) = exporter else {
             continue;
         };
         let own = listening

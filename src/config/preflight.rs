@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{
     finding::{ConfigError, Finding},
-    settings::{Exporter, Settings},
+    settings::{Exporter, Extension, Settings},
 };
 
 /// Checks the paths in `settings`.
@@ -17,7 +17,7 @@ use super::{
 pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     let mut findings = Vec::new();
     let mut tell = |key: String, message: String| findings.push(Finding::new(None, key, message));
-    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+    for (id, exporter) in settings.all_exporters() {
         let Exporter::File(file) = exporter else {
             continue;
         };
@@ -33,6 +33,25 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             tell(
                 key,
                 format!("the directory {directory} does not exist; make it (`mkdir -p {directory}`)"),
+            );
+        }
+    }
+    for (id, extension) in &settings.extensions {
+        let Extension::FileStorage(storage) = extension else {
+            continue;
+        };
+        let key = format!("extensions.{id}.directory");
+        let directory = storage.directory.display();
+        if let Some(file) = existing(&storage.directory).filter(|existing| !existing.is_dir()) {
+            let file = file.display();
+            tell(
+                key,
+                format!("{file} is no directory; write the path of one, which is made if missing"),
+            );
+        } else if !storage.create_directory && !storage.directory.is_dir() {
+            tell(
+                key,
+                format!("the directory {directory} does not exist; make it, or write `create_directory: true`"),
             );
         }
     }

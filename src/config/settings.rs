@@ -19,6 +19,7 @@ use crate::{
         api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
+        queue::{Settings as QueueSettings, StorageSettings},
         receive_grpc::Settings as GrpcSettings,
     },
     engine::{
@@ -63,14 +64,23 @@ pub struct Settings {
     pub processor: ComponentId,
     /// The engine.
     pub harbinger: Harbinger,
-    /// The way out.
-    pub exporter: (ComponentId, Exporter),
-    /// The way out for events of incidents, where it is another.
+    /// The ways out; at least one, and at most one that could refuse and has no queue.
+    pub exporters: Vec<(ComponentId, Exporter)>,
+    /// The way out for events of incidents, where that is not the records'.
     pub events_exporter: Option<(ComponentId, Exporter)>,
     /// What serves the agent itself.
     pub extensions: Vec<(ComponentId, Extension)>,
     /// What the agent says of itself.
     pub telemetry: Telemetry,
+}
+
+impl Settings {
+    /// Every exporter that runs, once.
+    pub fn all_exporters(&self) -> impl Iterator<Item = &(ComponentId, Exporter)> {
+        let of_events = self.events_exporter.iter();
+        let of_events = of_events.filter(|(id, _)| !self.exporters.iter().any(|(known, _)| known == id));
+        self.exporters.iter().chain(of_events)
+    }
 }
 
 /// A receiver of any type.
@@ -108,11 +118,37 @@ pub enum Processor {
 #[serde(untagged)]
 pub enum Exporter {
     /// `otlp_grpc`
-    OtlpGrpc(OtlpSettings),
+    OtlpGrpc(Queued<OtlpSettings>),
     /// `file`
     File(FileSettings),
     /// `debug`
     Debug(DebugSettings),
+}
+
+impl Exporter {
+    /// Its queue, if it has one.
+    pub fn sending_queue(&self) -> Option<&QueueSettings> {
+        let queue = match self {
+            Self::OtlpGrpc(exporter) => &exporter.sending_queue,
+            Self::File(_) | Self::Debug(_) => return None,
+        };
+        Some(queue).filter(|queue| queue.enabled)
+    }
+
+    /// Whether it never refuses, so that nobody has to wait for it.
+    pub fn takes_everything(&self) -> bool {
+        matches!(self, Self::Debug(_))
+    }
+}
+
+/// An exporter that may have a queue in front.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Queued<T> {
+    /// The exporter's own keys.
+    #[serde(flatten)]
+    pub exporter: T,
+    /// What waits for it on disk.
+    pub sending_queue: QueueSettings,
 }
 
 /// An extension of any type.
@@ -123,14 +159,17 @@ pub enum Extension {
     HealthCheck(HealthSettings),
     /// `harbinger_api`
     HarbingerApi(ApiSettings),
+    /// `file_storage`
+    FileStorage(StorageSettings),
 }
 
 impl Extension {
-    /// `host:port` that it listens on.
-    pub fn endpoint(&self) -> &str {
+    /// `host:port` that it listens on, if it does.
+    pub fn endpoint(&self) -> Option<&str> {
         match self {
-            Self::HealthCheck(settings) => &settings.endpoint,
-            Self::HarbingerApi(settings) => &settings.endpoint,
+            Self::HealthCheck(settings) => Some(&settings.endpoint),
+            Self::HarbingerApi(settings) => Some(&settings.endpoint),
+            Self::FileStorage(_) => None,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     BoxFuture, Exporter, Refusal, Request,
     transport::{
         partial_success::{self, PartialSuccess},
-        parts::{Parts, is_too_large},
+        parts::Parts,
         warnings::Throttle,
     },
 };
@@ -51,9 +51,9 @@ impl Halving {
                 deadline,
             });
             match sent.await {
-                answer if parts.is_whole() && !answer.as_ref().is_err_and(is_too_large) => return answer,
+                answer if parts.is_whole() && !answer.as_ref().is_err_and(Refusal::is_too_large) => return answer,
                 Ok(response) => said.add(partial_success::read(&response).ok().flatten().unwrap_or_default()),
-                Err(refusal) if is_too_large(&refusal) && parts.halve(&part) => {}
+                Err(refusal) if refusal.is_too_large() && parts.halve(&part) => {}
                 Err(refusal) if parts.is_whole() => return Err(refusal),
                 Err(Refusal::Unavailable { message, retry_after }) => {
                     return Err(Refusal::Unavailable { message, retry_after });

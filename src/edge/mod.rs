@@ -96,6 +96,14 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether the destination says that the request is larger than it takes (RESOURCE_EXHAUSTED; with `RetryInfo` it would be
+    /// no refusal for good): its halves may pass.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Permanent { code, .. } if *code == tonic::Code::ResourceExhausted as i32)
+    }
+}
+
 /// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records.
 pub trait Intake: Send + Sync + 'static {
     /// Takes one request; `Ok` holds the `ExportLogsServiceResponse` bytes for the caller.

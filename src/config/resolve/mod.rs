@@ -6,6 +6,7 @@
 //! model: what only a start can show.
 
 mod define;
+mod queues;
 mod service;
 
 use std::cell::RefCell;
@@ -43,6 +44,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     config.extensions = resolver.components(root, Role::Extension, &mut defined, Resolver::extension);
     config.service = resolver.service(root, &defined);
     resolver.check_events_exporter(root, &config, &defined);
+    resolver.check_queues(root, &config, &defined);
     resolver.warn_of_unused(&config, &defined, warnings);
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
@@ -181,11 +183,12 @@ impl Resolver {
     /// What runs, if the pipeline is whole.
     fn running(&self, config: &Config) -> Option<Settings> {
         let pipeline = config.service.pipelines.values().next()?;
-        let ([processor], [exporter]) = (&*pipeline.processors, &*pipeline.exporters) else {
+        let [processor] = &*pipeline.processors else {
             return None;
         };
         let Processor::Harbinger(harbinger) = config.processors.get(processor)?;
-        let events_exporter = match config.events_exporter(processor).filter(|id| id != exporter) {
+        let by_the_records_way = |id: &ComponentId| *pipeline.exporters == [id.clone()];
+        let events_exporter = match config.events_exporter(processor).filter(|id| !by_the_records_way(id)) {
             None => None,
             Some(other) => Some((other.clone(), config.exporters.get(&other)?.clone())),
         };
@@ -193,7 +196,7 @@ impl Resolver {
             receivers: chosen(&config.receivers, &pipeline.receivers)?,
             processor: processor.clone(),
             harbinger: (**harbinger).clone(),
-            exporter: (exporter.clone(), config.exporters.get(exporter)?.clone()),
+            exporters: chosen(&config.exporters, &pipeline.exporters).filter(|exporters| !exporters.is_empty())?,
             events_exporter,
             extensions: chosen(&config.extensions, &config.service.extensions)?,
             telemetry: config.service.telemetry.clone(),

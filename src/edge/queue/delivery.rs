@@ -27,7 +27,7 @@ use crate::{
     edge::{
         Exporter, Refusal, Request, now_unix_nano,
         transport::{
-            parts::{Parts, is_too_large},
+            parts::Parts,
             warnings::Throttle,
         },
     },
@@ -89,7 +89,7 @@ impl Consumer {
             };
             let refusal = match self.destination.export(request).await {
                 Ok(_) => None,
-                Err(refusal) if is_too_large(&refusal) && parts.halve(&part) => continue,
+                Err(refusal) if refusal.is_too_large() && parts.halve(&part) => continue,
                 Err(refusal) => Some(refusal),
             };
             let dead_letter = match refusal {

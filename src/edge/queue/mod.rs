@@ -351,6 +351,11 @@ impl Queue {
         })
     }
 
+    /// The exporter it is of.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// What happened since the start.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters

@@ -5,14 +5,8 @@
 //! Absent on purpose: sending.
 
 use bytes::Bytes;
-use tonic::Code;
 
-use crate::{edge::Refusal, engine::view};
-
-/// Whether the destination says that the request is larger than it takes. With `RetryInfo` it would be no refusal for good.
-pub fn is_too_large(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Permanent { code, .. } if *code == Code::ResourceExhausted as i32)
-}
+use crate::engine::view;
 
 /// What is still to be sent of a request.
 #[derive(Debug)]
