@@ -35,6 +35,8 @@ mod floors;
 mod model;
 /// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.
 mod otlp;
+/// What a sending queue keeps, whatever happens.
+mod queueing;
 /// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).
 mod receiving;
 /// Recorded logs through the readers, the text room and over gRPC.

@@ -79,6 +79,8 @@ pub struct Refused {
 pub struct DeadLetters {
     database: Database,
     exporter: String,
+    /// Held, never used: the directory's lock ends with it.
+    _storage: Arc<Storage>,
 }
 
 impl DeadLetters {
@@ -87,11 +89,12 @@ impl DeadLetters {
     /// # Errors
     /// It cannot be used.
     pub fn open(storage: &Arc<Storage>, exporter: &str) -> Result<Self, DeadLettersError> {
-        let opened = storage.file(exporter).open(true).map_err(Fault::from);
+        let opened = storage.file(exporter).open().map_err(Fault::from);
         let opened = opened.and_then(|database| tables::load(&database).map(|_| database));
         Ok(Self {
             database: opened.map_err(|fault| unusable(exporter, &fault))?,
             exporter: exporter.to_owned(),
+            _storage: Arc::clone(storage),
         })
     }
 

@@ -202,7 +202,7 @@ mod tests {
             let letter = DeadLetter::of(&Refusal::Malformed("no".into()), value.clone().into(), 7);
             prop_assert_eq!(DeadLetter::decode(&letter.encode()), Ok(letter));
             let at = at.index(value.len());
-            value[at] ^= 1 << bit;
+            value[at] ^= 1_u8 << bit;
             prop_assert_eq!(Entry::decode(&value), Err(Damaged));
         }
 

@@ -16,6 +16,8 @@
 pub mod dead_letters;
 mod delivery;
 mod entry;
+#[cfg(test)]
+mod faulty;
 mod index;
 mod storage;
 mod tables;
@@ -218,6 +220,18 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(name: &str, settings: &Settings, orders: mpsc::Sender<Order>) -> Self {
+        Self {
+            name: name.to_owned(),
+            index: Mutex::new(Index::new(settings)),
+            database: Mutex::default(),
+            orders: Mutex::new(Some(orders)),
+            counters: Counters::default(),
+            entered: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -295,15 +309,7 @@ impl Queue {
         destination: Arc<dyn Exporter>,
     ) -> std::io::Result<Self> {
         let (orders, to_do) = mpsc::channel();
-        let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            index: Mutex::new(Index::new(settings)),
-            database: Mutex::default(),
-            orders: Mutex::new(Some(orders)),
-            counters: Counters::default(),
-            entered: Notify::new(),
-            room: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new(name, settings, orders));
         let (end, ended) = oneshot::channel();
         let (opened, open) = mpsc::channel();
         let for_writer = Arc::clone(&shared);

@@ -161,3 +161,161 @@ pub fn dead_letters(database: &Database, mut each: impl FnMut(u64, &[u8]) -> boo
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use std::collections::BTreeMap;
+
+    use super::{
+        super::{
+            faulty::{Disk, Operation, apply as write_to},
+            storage::Medium,
+        },
+        *,
+    };
+
+    /// Entries and dead letters as they should be.
+    type Kept = [BTreeMap<u64, Vec<u8>>; 2];
+
+    fn head(value: &[u8]) -> Head {
+        Head {
+            records: 1,
+            bytes: value.len() as u64,
+        }
+    }
+
+    fn value(number: u64, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at as u64 * 31 + number) as u8).collect()
+    }
+
+    /// What is in a database, through the same calls that the queue reads it by.
+    fn kept(disk: &Disk) -> Result<Kept, Fault> {
+        let database = disk.open()?;
+        let mut kept = Kept::default();
+        for (number, head) in load(&database)?.heads {
+            let value = entry(&database, number)?.expect("an entry without a value");
+            assert_eq!(head.bytes, value.len() as u64);
+            kept[0].insert(number, value);
+        }
+        dead_letters(&database, |number, value| kept[1].insert(number, value.to_vec()).is_none())?;
+        Ok(kept)
+    }
+
+    /// A day in the life of a queue: what is kept after each transaction, and how many operations that took.
+    fn life(disk: &Disk) -> Vec<(usize, Kept)> {
+        let database = disk.open().unwrap();
+        load(&database).unwrap();
+        let mut kept = Kept::default();
+        let mut told = vec![(disk.state().operations.len(), kept.clone())];
+        let small = value(1, 40);
+        let large = value(2, 9000);
+        let rest = value(3, 5000);
+        let transactions: [Vec<Change<'_>>; 8] = [
+            vec![Change::Add(1, head(&small), &small)],
+            vec![Change::Add(2, head(&large), &large), Change::Add(3, head(&small), &small)],
+            vec![Change::Remove(1), Change::Add(4, head(&small), &small)],
+            vec![Change::Shorten(2, head(&rest), &rest)],
+            vec![Change::Remove(3), Change::Bury(5, &small)],
+            vec![Change::Remove(2), Change::Add(6, head(&large), &large)],
+            vec![Change::Discard(5), Change::Shorten(99, head(&rest), &rest)],
+            vec![Change::Remove(6), Change::Remove(4)],
+        ];
+        for transaction in transactions {
+            for change in &transaction {
+                match *change {
+                    Change::Add(number, _, value) => _ = kept[0].insert(number, value.to_vec()),
+                    Change::Shorten(number, _, value) => _ = kept[0].get_mut(&number).map(|old| *old = value.to_vec()),
+                    Change::Remove(number) => _ = kept[0].remove(&number),
+                    Change::Bury(number, value) => _ = kept[1].insert(number, value.to_vec()),
+                    Change::Discard(number) => _ = kept[1].remove(&number),
+                }
+            }
+            apply(&database, transaction).unwrap();
+            told.push((disk.state().operations.len(), kept.clone()));
+        }
+        told
+    }
+
+    /// What may be kept when the crash comes at this operation: what was confirmed before it, or the transaction under way.
+    fn expected(told: &[(usize, Kept)], operation: usize) -> &[(usize, Kept)] {
+        let confirmed = told.iter().rposition(|(until, _)| *until <= operation);
+        let confirmed = confirmed.expect("nothing was confirmed");
+        &told[confirmed..told.len().min(confirmed + 2)]
+    }
+
+    #[track_caller]
+    fn check(image: &[u8], told: &[(usize, Kept)], operation: usize, what: &str) {
+        let kept = kept(&Disk::of(image.to_vec())).unwrap_or_else(|fault| panic!("{what} {operation}: {fault}"));
+        let expected = expected(told, operation);
+        assert!(
+            expected.iter().any(|(_, expected)| *expected == kept),
+            "{what} {operation}: {:?}",
+            kept.map(|table| table.into_keys().collect::<Vec<_>>())
+        );
+    }
+
+    /// The power goes at every byte of every write, and at every sync: what was confirmed is there, unchanged and in order,
+    /// and nothing else but what was being written.
+    #[test]
+    fn known_loss_a_crash_at_any_byte_loses_nothing_that_was_confirmed() {
+        let disk = Disk::default();
+        let told = life(&disk);
+        let operations = disk.state().operations.clone();
+        let (begun, mut image, mut cuts) = (told[0].0, Vec::new(), 0);
+        for (number, operation) in operations.iter().enumerate() {
+            if number >= begun {
+                check(&image, &told, number, "before operation");
+                if let Operation::Write(offset, data) = operation {
+                    let mut torn = image.clone();
+                    torn.resize(torn.len().max(offset + data.len()), 0);
+                    for at in 0..data.len() {
+                        // A cut that changes nothing is the cut before.
+                        if std::mem::replace(&mut torn[offset + at], data[at]) != data[at] {
+                            check(&torn, &told, number, "torn in operation");
+                            cuts += 1;
+                        }
+                    }
+                }
+            }
+            write_to(&mut image, operation);
+        }
+        assert!(cuts > 1000, "{cuts}");
+    }
+
+    /// What was not synced may be on the disk in any order and in part.
+    #[test]
+    fn known_loss_writes_in_any_order_lose_nothing_that_was_confirmed() {
+        let disk = Disk::default();
+        let told = life(&disk);
+        let operations = disk.state().operations.clone();
+        let mut random = fastrand::Rng::with_seed(7);
+        for crash in told[0].0..=operations.len() {
+            let synced = operations[..crash].iter().rposition(|operation| *operation == Operation::Sync);
+            let synced = synced.expect("nothing was synced");
+            let mut image = Vec::new();
+            for operation in &operations[..synced] {
+                write_to(&mut image, operation);
+            }
+            for _ in 0..8 {
+                let mut image = image.clone();
+                for operation in &operations[synced..crash] {
+                    let mut operation = operation.clone();
+                    if let Operation::Write(offset, data) = &mut operation {
+                        // Sectors of 512 bytes arrive or not.
+                        let before = image.clone();
+                        for (index, sector) in data.chunks_mut(512).enumerate() {
+                            let start = *offset + index * 512;
+                            let old = before.get(start..start + sector.len()).map_or(vec![0; sector.len()], <[u8]>::to_vec);
+                            if random.bool() {
+                                sector.copy_from_slice(&old);
+                            }
+                        }
+                    }
+                    write_to(&mut image, &operation);
+                }
+                check(&image, &told, crash, "reordered before operation");
+            }
+        }
+    }
+}
