@@ -220,11 +220,6 @@ impl Pipeline {
         of_tenant.collect()
     }
 
-    /// The way out.
-    pub fn exporter(&self) -> &Arc<dyn Exporter> {
-        &self.exporter
-    }
-
     /// Whether there is a model and it works.
     pub fn model_healthy(&self) -> bool {
         self.embeddings.healthy()

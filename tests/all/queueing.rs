@@ -467,11 +467,13 @@ async fn a_full_dead_letter_store_stops_the_intake_and_loses_nothing() {
         dead_letter: DeadLetterSettings { max_size_mib: 1 },
         ..Settings::default()
     };
-    let destination = Destination::new(Does::Refuse(refused_for_good()));
-    let queue = open(home.path(), &settings, &destination);
+    let queue = open(home.path(), &settings, &Destination::new(Does::Hang));
     let large = "x".repeat(1 << 20);
     queue.export(request(logs(&large))).await.unwrap();
     queue.export(request(logs("held"))).await.unwrap();
+    assert_eq!(stop(queue).await, 2);
+    let destination = Destination::new(Does::Refuse(refused_for_good()));
+    let queue = open(home.path(), &settings, &destination);
     assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 1);
     assert_eq!(queue.status().dead_letters, 1);
     drop(queue);
@@ -505,18 +507,20 @@ async fn a_full_dead_letter_store_stops_the_intake_and_loses_nothing() {
 async fn a_request_goes_to_all_destinations_or_as_few_as_can_be() {
     let home = tempfile::tempdir().unwrap();
     let storage = storage(home.path());
-    let settings = Settings {
-        queue_size: 1,
-        ..Settings::default()
-    };
+    let (roomy, tight) = (
+        Settings::default(),
+        Settings {
+            queue_size: 1,
+            ..Settings::default()
+        },
+    );
     let (direct, first, second) = (
         Destination::new(Does::Take),
         Destination::new(Does::Take),
         Destination::new(Does::Take),
     );
-    let queues: Vec<Arc<Queue>> = [("otlp/1", &first), ("otlp/2", &second)]
-        .map(|(name, to)| Arc::new(open_as(name, &storage, &settings, to)))
-        .into();
+    let queues = [("otlp/1", &roomy, &first), ("otlp/2", &tight, &second)]
+        .map(|(name, settings, to)| Arc::new(open_as(name, &storage, settings, to)));
     let keepers = queues.iter().map(|queue| Arc::clone(queue) as Arc<dyn Keeper>).collect();
     let all = FanOut::new(vec![Arc::clone(&direct) as _], keepers);
 
@@ -537,7 +541,53 @@ async fn a_request_goes_to_all_destinations_or_as_few_as_can_be() {
         queue.drain(Instant::now()).await;
     }
     let up = Destination::new(Does::Take);
-    let _queue = open_as("otlp/2", &storage, &settings, &up);
+    let _queue = open_as("otlp/2", &storage, &tight, &up);
     up.wait_for(1).await;
     assert_eq!(up.texts(), ["taken"]);
+}
+
+#[tokio::test]
+async fn dead_letters_are_looked_at_sent_again_and_discarded_by_command() {
+    let home = tempfile::tempdir().unwrap();
+    let destination = Destination::new(Does::Refuse(refused_for_good()));
+    let queue = open(home.path(), &Settings::default(), &destination);
+    for text in ["one", "two"] {
+        queue.export(request(logs(text))).await.unwrap();
+    }
+    let directory = home.path().join("queue");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_harbinger"))
+            .arg("dead-letters")
+            .args(arguments)
+            .arg("--directory")
+            .arg(&directory)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let (done, _, error) = run(&["list"]);
+    assert!(!done && error.contains("stop it, look, start it"), "{error}");
+    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    drop(queue);
+
+    let (done, list, error) = run(&["list"]);
+    assert!(done && list.matches("entry too old").count() == 2, "{list}{error}");
+    let (done, shown, error) = run(&["show", "--all"]);
+    assert!(done, "{error}");
+    let lines: Vec<ExportLogsServiceRequest> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bodies: Vec<String> = lines.iter().flat_map(|line| texts(&line.encode_to_vec().into())).collect();
+    assert_eq!(bodies, ["one", "two"]);
+    let second = list.lines().nth(2).unwrap().split_whitespace().nth(1).unwrap();
+    let (done, said, error) = run(&["requeue", second, "--exporter", "otlp_grpc"]);
+    assert!(done && said.starts_with("1 requeued"), "{said}{error}");
+    let (done, said, error) = run(&["discard", "--all"]);
+    assert!(done && said.starts_with("1 discarded"), "{said}{error}");
+    assert!(!run(&["discard", "7"]).0 && !run(&["show"]).0);
+    assert!(run(&["list"]).1.contains("otlp_grpc: 1 requests wait"));
+
+    let destination = Destination::new(Does::Take);
+    let _queue = open(home.path(), &Settings::default(), &destination);
+    destination.wait_for(1).await;
+    assert_eq!(destination.texts(), ["two"]);
 }

@@ -89,7 +89,7 @@ impl DeadLetters {
     /// # Errors
     /// It cannot be used.
     pub fn open(storage: &Arc<Storage>, exporter: &str) -> Result<Self, DeadLettersError> {
-        let opened = storage.file(exporter).open().map_err(Fault::from);
+        let opened = storage.file(exporter).open(false).map_err(Fault::from);
         let opened = opened.and_then(|database| tables::load(&database).map(|_| database));
         Ok(Self {
             database: opened.map_err(|fault| unusable(exporter, &fault))?,

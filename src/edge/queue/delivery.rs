@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     task::{JoinSet, spawn_blocking},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -38,6 +38,8 @@ use crate::{
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Wait before an entry is tried again that something of ours kept from being tried.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A request that is not taken for so long is told of, and again after as long.
+const OUTAGE: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Clone)]
@@ -53,6 +55,7 @@ pub struct Warnings {
     buried: Throttle,
     held: Throttle,
     unread: Throttle,
+    outage: Throttle,
 }
 
 impl Consumer {
@@ -87,7 +90,7 @@ impl Consumer {
                 metadata: entry.metadata.clone(),
                 deadline: Instant::now() + FAR,
             };
-            let refusal = match self.destination.export(request).await {
+            let refusal = match self.send(request).await {
                 Ok(_) => None,
                 Err(refusal) if refusal.is_too_large() && parts.halve(&part) => continue,
                 Err(refusal) => Some(refusal),
@@ -109,6 +112,28 @@ impl Consumer {
             };
             let rest = parts.rest().map(|body| with_body(&entry, body));
             self.settle(number, rest.as_ref(), dead_letter);
+        }
+    }
+
+    /// The destination's answer, however long it takes; an outage is told of meanwhile.
+    async fn send(&self, request: Request) -> Result<Bytes, Refusal> {
+        let begun = Instant::now();
+        let sending = self.destination.export(request);
+        tokio::pin!(sending);
+        loop {
+            if let Ok(answer) = timeout(OUTAGE, &mut sending).await {
+                return answer;
+            }
+            let waiting = self.shared.index().left();
+            if let Some(left_out) = self.warnings.outage.admit() {
+                tracing::warn!(
+                    exporter = self.shared.name,
+                    for_seconds = begun.elapsed().as_secs(),
+                    requests = waiting,
+                    left_out,
+                    "the destination has not taken the next request yet; it is tried again, and all is kept on disk"
+                );
+            }
         }
     }
 
@@ -142,18 +167,18 @@ impl Consumer {
                         self.shared.counters.set_aside_entries.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(exporter = self.shared.name, number, "an entry is not on the disk any more");
                         self.shared.index().remove(number);
+                        self.shared.room.notify_waiters();
                     }
                     return None;
                 }
+                Ok(Err(Fault::Unavailable(why))) => why,
                 Ok(Err(Fault::Corrupt(why))) => {
-                    self.shared.send(Order::Corrupt(why.clone()));
+                    self.shared.send(Order::Doubt(why.clone()));
                     why
                 }
-                Ok(Err(Fault::Unavailable(why))) => why,
-                // A database that panics on what it wrote itself is not read again.
                 Err(panic) => {
                     let why = format!("the database panicked: {panic}");
-                    self.shared.send(Order::Corrupt(why.clone()));
+                    self.shared.send(Order::Doubt(why.clone()));
                     why
                 }
             };
@@ -178,6 +203,7 @@ impl Consumer {
         if !index.bury(letter.len() as u64) {
             index.hold(number);
             drop(index);
+            self.shared.room.notify_waiters();
             if let Some(left_out) = self.warnings.held.admit() {
                 tracing::error!(
                     exporter = self.shared.name,

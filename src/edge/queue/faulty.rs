@@ -137,8 +137,8 @@ impl StorageBackend for Disk {
 }
 
 impl Medium for Disk {
-    fn open(&self) -> Result<Database, DatabaseError> {
-        builder().create_with_backend(self.clone())
+    fn open(&self, thorough: bool) -> Result<Database, DatabaseError> {
+        builder(thorough).create_with_backend(self.clone())
     }
 
     fn set_aside(&self, reason: &str) -> io::Result<Option<PathBuf>> {

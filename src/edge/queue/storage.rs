@@ -142,8 +142,9 @@ impl Storage {
 
 /// Where a queue's database is: a file, or what a test puts in its place.
 pub trait Medium: fmt::Debug + Send + Sync + 'static {
-    /// Opens the database, and makes an empty one where there is none.
-    fn open(&self) -> Result<Database, DatabaseError>;
+    /// Opens the database, and makes an empty one where there is none. `thorough` reads all of it and finds any change since it
+    /// was written.
+    fn open(&self, thorough: bool) -> Result<Database, DatabaseError>;
     /// Puts what is there out of the way and keeps it. Returns where.
     fn set_aside(&self, reason: &str) -> io::Result<Option<PathBuf>>;
 }
@@ -163,7 +164,7 @@ impl QueueFile {
 }
 
 impl Medium for QueueFile {
-    fn open(&self) -> Result<Database, DatabaseError> {
+    fn open(&self, thorough: bool) -> Result<Database, DatabaseError> {
         let path = self.path();
         let is_new = !path.try_exists()?;
         let file = private_files::options()
@@ -175,7 +176,7 @@ impl Medium for QueueFile {
         if is_new {
             private_files::sync_directory(&self.storage.path)?;
         }
-        builder().create_with_backend(FileBackend::new(file)?)
+        builder(thorough).create_with_backend(FileBackend::new(file)?)
     }
 
     fn set_aside(&self, reason: &str) -> io::Result<Option<PathBuf>> {
@@ -183,11 +184,11 @@ impl Medium for QueueFile {
     }
 }
 
-/// How every database of a queue is opened. Not with a check of everything: that takes one changed bit of one entry for a
-/// corrupt file, and each entry has a checksum of its own. After a crash the database checks itself.
-pub fn builder() -> Builder {
+/// How every database of a queue is opened. `thorough` only in doubt: it takes one changed bit of one entry for a corrupt file,
+/// and each entry has a checksum of its own. After a crash the database checks itself.
+pub fn builder(thorough: bool) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(thorough);
     builder
 }
 
@@ -247,7 +248,7 @@ mod tests {
         };
         let storage = Storage::open(&settings).unwrap();
         let file = storage.file("otlp/a");
-        drop(file.open().unwrap());
+        drop(file.open(false).unwrap());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(storage.path()), mode(&file.path())), (0o700, 0o600));
         assert_eq!(storage.exporters().unwrap(), ["otlp/a"]);

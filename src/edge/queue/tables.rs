@@ -191,7 +191,7 @@ mod tests {
 
     /// What is in a database, through the same calls that the queue reads it by.
     fn kept(disk: &Disk) -> Result<Kept, Fault> {
-        let database = disk.open()?;
+        let database = disk.open(false)?;
         let mut kept = Kept::default();
         for (number, head) in load(&database)?.heads {
             let value = entry(&database, number)?.expect("an entry without a value");
@@ -204,7 +204,7 @@ mod tests {
 
     /// A day in the life of a queue: what is kept after each transaction, and how many operations that took.
     fn life(disk: &Disk) -> Vec<(usize, Kept)> {
-        let database = disk.open().unwrap();
+        let database = disk.open(false).unwrap();
         load(&database).unwrap();
         let mut kept = Kept::default();
         let mut told = vec![(disk.state().operations.len(), kept.clone())];

@@ -43,8 +43,8 @@ pub enum Order {
     },
     /// Note what became of an entry.
     Settle(Settled),
-    /// A reader found that the file cannot be used.
-    Corrupt(String),
+    /// A reader doubts that the file can be used: open it anew, with a look at everything.
+    Doubt(String),
 }
 
 /// What became of an entry, or of a part of it.
@@ -69,6 +69,8 @@ pub struct Writer {
     retry_at: Instant,
     /// Whether the last that was said is that it does not work.
     is_failing: bool,
+    /// Whether the file may be corrupt.
+    is_in_doubt: bool,
 }
 
 impl Writer {
@@ -85,8 +87,9 @@ impl Writer {
             wait: BACK_OFF.0,
             retry_at: Instant::now(),
             is_failing: false,
+            is_in_doubt: false,
         };
-        match guarded(Fault::Corrupt, || writer.connect()) {
+        match guarded(Fault::Corrupt, || writer.connect(false)) {
             Ok((database, contents)) => writer.begin(database, &contents),
             Err(Fault::Corrupt(why)) => writer.replace(&why)?,
             // With another error of the system nothing is known of the backlog, so nothing can be promised.
@@ -95,8 +98,8 @@ impl Writer {
         Ok(writer)
     }
 
-    fn connect(&self) -> Result<(Database, Contents), Fault> {
-        let database = self.medium.open()?;
+    fn connect(&self, thorough: bool) -> Result<(Database, Contents), Fault> {
+        let database = self.medium.open(thorough)?;
         let contents = tables::load(&database)?;
         Ok((database, contents))
     }
@@ -144,7 +147,11 @@ impl Writer {
                         let number = self.number();
                         self.unsettled.push((settled, number));
                     }
-                    Order::Corrupt(why) => self.corrupt(&why),
+                    Order::Doubt(why) => {
+                        self.is_in_doubt = true;
+                        self.close(format!("the queue's file cannot be read: {why}"));
+                        self.retry_at = Instant::now();
+                    }
                 }
                 next = if bytes < MAX_BATCH_BYTES {
                     orders.try_recv().ok()
@@ -240,7 +247,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        match guarded(Fault::Corrupt, || self.connect()) {
+        match guarded(Fault::Corrupt, || self.connect(self.is_in_doubt)) {
             Ok((database, contents)) => {
                 // A transaction whose sync failed may be on the disk all the same; its callers were refused.
                 let strangers: Vec<u64> = {
@@ -255,6 +262,7 @@ impl Writer {
                 match guarded(Fault::Unavailable, || tables::apply(&database, changes)) {
                     Ok(()) => {
                         self.unsettled.clear();
+                        self.is_in_doubt = false;
                         self.next = self.next.max(contents.next);
                         self.shared.index().trouble = None;
                         *self.shared.database() = Some(Arc::new(database));
@@ -294,9 +302,11 @@ impl Writer {
         );
         // Of what was not noted only dead letters are of use to a new file.
         self.unsettled.retain(|(settled, _)| settled.dead_letter.is_some());
-        let (database, contents) = guarded(Fault::Corrupt, || self.connect()).map_err(|fault| fault.to_string())?;
+        let (database, contents) = guarded(Fault::Corrupt, || self.connect(false)).map_err(|fault| fault.to_string())?;
         self.shared.index().trouble = None;
+        self.is_in_doubt = false;
         self.begin(database, &contents);
+        self.shared.room.notify_waiters();
         Ok(())
     }
 }

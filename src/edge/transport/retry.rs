@@ -379,6 +379,25 @@ mod tests {
         assert!(matches!(result, Err(Refusal::Unavailable { message, .. }) if message.contains("no answer in time")));
     }
 
+    /// tonic says so with a code that is retried otherwise.
+    #[test]
+    fn known_loss_a_request_that_is_too_large_is_not_sent_again_for_ever() {
+        let failure = |code, message: &str| {
+            let answer = status::Answer {
+                code,
+                message: message.into(),
+                details: Bytes::new(),
+                retry_after: None,
+            };
+            Failure::from(answer)
+        };
+        let tonic = "Error, decoded message length too large: found 5000 bytes, the limit is: 4096 bytes";
+        for failure in [failure(Code::OutOfRange, tonic), failure(Code::ResourceExhausted, "quota")] {
+            assert!(matches!(failure, Failure::Final { code: Code::ResourceExhausted, .. }), "{failure:?}");
+        }
+        assert!(matches!(failure(Code::OutOfRange, "later"), Failure::Passing { .. }));
+    }
+
     #[test]
     fn senseless_settings_are_named() {
         let wrong = [
