@@ -104,13 +104,14 @@ impl Refusal {
     }
 }
 
-/// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records.
+/// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records, or they are on disk.
 pub trait Intake: Send + Sync + 'static {
     /// Takes one request; `Ok` holds the `ExportLogsServiceResponse` bytes for the caller.
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
 }
 
-/// A way out. `Ok` means the destination has accepted the bytes; retries happen inside, never past `request.deadline`.
+/// A way out. `Ok` means the destination has accepted the bytes, or a queue has them on disk; retries happen inside, never past
+/// `request.deadline`.
 pub trait Exporter: Send + Sync + 'static {
     /// Sends one request; `Ok` holds the destination's `ExportLogsServiceResponse` bytes, possibly with a `partial_success`.
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
