@@ -1,8 +1,8 @@
 //! The ways out of the agent: the exporters with their queues, and everybody who is told of incidents.
 //!
 //! What enters: settings that have been checked. What leaves: an exporter, and tasks that tell of incidents until they are
-//! finished. Promises: two owners of one queue are impossible, so each exporter is opened once; a listener that fails, even by a bug, ends alone; at the end each has a bounded time for what it still
-//! has to tell. Absent on purpose: the way in.
+//! finished. Promises: each exporter is opened once, for two owners of one queue are impossible; a listener that fails, even
+//! by a bug, ends alone; at the end each has a bounded time for what it still has to tell. Absent on purpose: the way in.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -164,7 +164,10 @@ fn tell_of_strangers(id: &str, storage: &Arc<Storage>, queues: &[Arc<Queue>]) {
         Ok(exporters) => exporters,
         Err(problem) => return tracing::warn!("extensions.{id}: cannot look for other queues: {problem}"),
     };
-    for stranger in strangers.iter().filter(|name| !queues.iter().any(|queue| queue.name() == **name)) {
+    for stranger in strangers
+        .iter()
+        .filter(|name| !queues.iter().any(|queue| queue.name() == **name))
+    {
         tracing::warn!(
             exporter = stranger,
             file = %storage.file(stranger).path().display(),

@@ -75,12 +75,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::List(of) => list(of)?,
         Command::Show(which) => show(which)?,
         Command::Requeue(which) => {
-            change(which, "requeued", "Start the agent: it sends them again.", |letters, number| {
-                Ok(letters.requeue(number)?)
-            })?;
+            change(
+                which,
+                "requeued",
+                "Start the agent: it sends them again.",
+                |letters, number| Ok(letters.requeue(number)?),
+            )?;
         }
         Command::Discard(which) => {
-            change(which, "discarded", "They are gone.", |letters, number| Ok(letters.discard(number)?))?;
+            change(which, "discarded", "They are gone.", |letters, number| {
+                Ok(letters.discard(number)?)
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -135,7 +140,12 @@ fn list(of: &Where) -> Result<()> {
         written?;
     }
     for queue in &queues {
-        writeln!(out, "{}: {} requests wait for the agent", queue.exporter(), queue.waiting()?)?;
+        writeln!(
+            out,
+            "{}: {} requests wait for the agent",
+            queue.exporter(),
+            queue.waiting()?
+        )?;
     }
     if found == 0 {
         writeln!(out, "no dead letters in {}", of.directory.display())?;

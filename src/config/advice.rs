@@ -130,7 +130,9 @@ fn later(section: &str, key: &str) -> Option<String> {
         ("exporters", "wait_for_result") if section.ends_with(".sending_queue") => {
             "a queue on disk answers when it is written; remove it (without `sending_queue` the answer is the next hop's)"
         }
-        ("exporters", "blocking") if section.ends_with(".sending_queue") => "the name is `block_on_overflow` now; write that",
+        ("exporters", "blocking") if section.ends_with(".sending_queue") => {
+            "the name is `block_on_overflow` now; write that"
+        }
         ("extensions", "timeout" | "fsync" | "compaction" | "directory_permissions" | "recreate") => {
             "not adjustable: queues are always synced, readable by their owner only, and set aside when they are corrupt; \
              remove it"

@@ -16,9 +16,14 @@ use super::{
 
 use crate::{
     edge::{
-        api::Settings as ApiSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
-        export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
-        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
+        api::Settings as ApiSettings,
+        export_debug::Settings as DebugSettings,
+        export_file::Settings as FileSettings,
+        export_otlp::Settings as OtlpSettings,
+        health::Settings as HealthSettings,
+        model::Settings as ModelSettings,
+        notify_alertmanager::Settings as AlertmanagerSettings,
+        notify_webhook::Settings as WebhookSettings,
         queue::{Settings as QueueSettings, StorageSettings},
         receive_grpc::Settings as GrpcSettings,
     },

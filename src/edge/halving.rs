@@ -61,7 +61,12 @@ impl Halving {
                 Err(refusal) => {
                     let records = view::record_count(&part).unwrap_or_default();
                     if let Some(left_out) = self.rejected.admit() {
-                        tracing::warn!(records, bytes = part.len(), left_out, "{refusal}; the other records went on");
+                        tracing::warn!(
+                            records,
+                            bytes = part.len(),
+                            left_out,
+                            "{refusal}; the other records went on"
+                        );
                     }
                     said.add(PartialSuccess {
                         rejected_log_records: records as i64,

@@ -132,7 +132,9 @@ pub trait Reserved: Send {
 /// How many records the response of a destination reports as rejected.
 pub fn rejected_log_records(response: &[u8]) -> u64 {
     let partial = transport::partial_success::read(response).ok().flatten();
-    partial.map_or(0, |partial| u64::try_from(partial.rejected_log_records).unwrap_or_default())
+    partial.map_or(0, |partial| {
+        u64::try_from(partial.rejected_log_records).unwrap_or_default()
+    })
 }
 
 /// Where what was learned survives a restart. Calls block: never from an async thread.

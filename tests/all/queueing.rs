@@ -69,11 +69,19 @@ impl Destination {
     }
 
     async fn wait_for(&self, requests: usize) {
-        self.count.subscribe().wait_for(|count| *count >= requests).await.unwrap();
+        self.count
+            .subscribe()
+            .wait_for(|count| *count >= requests)
+            .await
+            .unwrap();
     }
 
     async fn wait_for_asked(&self, requests: usize) {
-        self.asked.subscribe().wait_for(|asked| *asked >= requests).await.unwrap();
+        self.asked
+            .subscribe()
+            .wait_for(|asked| *asked >= requests)
+            .await
+            .unwrap();
     }
 
     async fn answer(&self, request: Request) -> Result<Bytes, Refusal> {
@@ -103,7 +111,10 @@ impl Exporter for Destination {
 
 fn texts(body: &Bytes) -> Vec<String> {
     let request = ExportLogsServiceRequest::decode(body.clone()).unwrap();
-    let scopes = request.resource_logs.into_iter().flat_map(|resource| resource.scope_logs);
+    let scopes = request
+        .resource_logs
+        .into_iter()
+        .flat_map(|resource| resource.scope_logs);
     scopes
         .flat_map(|scope| scope.log_records)
         .map(|record| match record.body.unwrap().value.unwrap() {
@@ -184,8 +195,17 @@ async fn known_loss_the_backlog_is_delivered_after_a_restart_in_order() {
     let queue = open(home.path(), &settings, &up);
     up.wait_for(20).await;
     assert_eq!(up.texts(), numbers(0..20));
-    assert!(up.taken.lock().unwrap().iter().all(|request| request.metadata == metadata));
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert!(
+        up.taken
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|request| request.metadata == metadata)
+    );
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -213,7 +233,10 @@ async fn known_loss_a_drain_delivers_what_it_can_and_takes_nothing_more() {
     for number in numbers(0..6) {
         queue.export(request(logs(&number))).await.unwrap();
     }
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
     assert_eq!(destination.texts(), numbers(0..6));
     let refusal = queue.export(request(logs("late"))).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unavailable { .. }), "{refusal}");
@@ -275,7 +298,13 @@ async fn item_08_a_full_queue_refuses_with_a_wait_and_waits_when_told_within_the
                     if message.contains("queue_size") && message.contains("otlp_grpc")),
                 "{refusal}"
             );
-            assert!(queue.counters().enqueue_failed_records.load(std::sync::atomic::Ordering::Relaxed) >= 1);
+            assert!(
+                queue
+                    .counters()
+                    .enqueue_failed_records
+                    .load(std::sync::atomic::Ordering::Relaxed)
+                    >= 1
+            );
             stop(queue).await;
         }
     }
@@ -308,7 +337,10 @@ async fn known_loss_one_record_that_is_too_large_goes_to_the_dead_letters_and_th
     let queue = open(home.path(), &Settings::default(), &destination);
     queue.export(request(several(one_too_large()))).await.unwrap();
     queue.export(request(logs("behind"))).await.unwrap();
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
     let others = [numbers(0..9), vec!["behind".to_owned()]].concat();
     assert_eq!(destination.texts(), others);
     drop(queue);
@@ -327,14 +359,20 @@ async fn known_loss_one_record_that_is_too_large_goes_to_the_dead_letters_and_th
     assert_eq!((letter.code, letter.message.as_str()), (8, "larger than max"));
     assert_eq!(texts(&letter.refused.as_ref().unwrap().body), ["x".repeat(500)]);
     letters.requeue(letter.number).unwrap();
-    assert!(matches!(letters.discard(letter.number), Err(DeadLettersError::Missing { .. })));
+    assert!(matches!(
+        letters.discard(letter.number),
+        Err(DeadLettersError::Missing { .. })
+    ));
     assert_eq!(letters.waiting().unwrap(), 1);
     drop(letters);
 
     let destination = Destination::new(Does::Take);
     let queue = open(home.path(), &Settings::default(), &destination);
     destination.wait_for(1).await;
-    assert_eq!((destination.texts(), queue.status().dead_letters), (vec!["x".repeat(500)], 0));
+    assert_eq!(
+        (destination.texts(), queue.status().dead_letters),
+        (vec!["x".repeat(500)], 0)
+    );
 }
 
 #[tokio::test]
@@ -357,7 +395,10 @@ async fn known_loss_what_is_left_of_a_halved_request_is_kept_without_what_was_de
     };
     let again = Destination::new(Does::Take);
     let queue = open(home.path(), &Settings::default(), &again);
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
     assert!(delivered > 0);
     assert_eq!(again.texts(), texts[delivered..]);
 }
@@ -374,7 +415,10 @@ async fn known_loss_without_a_queue_one_record_that_is_too_large_is_reported_and
     assert_eq!(rejected_log_records(&response), 1);
     assert!(String::from_utf8_lossy(&response).contains("larger than max"));
     assert_eq!(destination.texts(), numbers(0..9));
-    let counts = (metrics.exporter_sent_log_records.get(), metrics.exporter_rejected_log_records.get());
+    let counts = (
+        metrics.exporter_sent_log_records.get(),
+        metrics.exporter_rejected_log_records.get(),
+    );
     assert_eq!(counts, (9, 1));
     // Alone it is the whole request: the destination's own words go back.
     assert_eq!(halving.export(request(logs(&"x".repeat(500)))).await, Err(too_large()));
@@ -394,7 +438,11 @@ async fn known_loss_a_corrupt_file_is_set_aside_and_a_new_one_begun() {
         let aside = path.with_file_name("otlp_grpc.queue.corrupt-1");
         if !garbage.is_empty() {
             assert_eq!(fs::read(&aside).unwrap(), garbage);
-            assert!(!fs::read(path.with_file_name("otlp_grpc.queue.corrupt-1.why")).unwrap().is_empty());
+            assert!(
+                !fs::read(path.with_file_name("otlp_grpc.queue.corrupt-1.why"))
+                    .unwrap()
+                    .is_empty()
+            );
         }
     }
 }
@@ -423,9 +471,15 @@ async fn known_loss_an_entry_that_was_damaged_is_set_aside_alone() {
     let destination = Destination::new(Does::Take);
     let queue = open(home.path(), &Settings::default(), &destination);
     destination.wait_for(2).await;
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
     assert_eq!(destination.texts(), [text(0), text(2)]);
-    let set_aside = queue.counters().set_aside_entries.load(std::sync::atomic::Ordering::Relaxed);
+    let set_aside = queue
+        .counters()
+        .set_aside_entries
+        .load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((set_aside, queue.status().dead_letters), (1, 1));
 }
 
@@ -446,7 +500,10 @@ async fn item_18_what_is_refused_for_good_keeps_nobody_waiting() {
         for text in ["1", "bad", "2"] {
             queue.export(request(logs(text))).await.unwrap();
         }
-        assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+        assert_eq!(
+            queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+            0
+        );
         assert_eq!(destination.texts(), ["1", "2"]);
     }
     let letters = DeadLetters::open(&storage(home.path()), "otlp_grpc").unwrap();
@@ -474,7 +531,10 @@ async fn a_full_dead_letter_store_stops_the_intake_and_loses_nothing() {
     assert_eq!(stop(queue).await, 2);
     let destination = Destination::new(Does::Refuse(refused_for_good()));
     let queue = open(home.path(), &settings, &destination);
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 1);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        1
+    );
     assert_eq!(queue.status().dead_letters, 1);
     drop(queue);
     // Delivered after a restart, if it can be; but nothing new is taken until somebody has looked.
@@ -521,7 +581,10 @@ async fn a_request_goes_to_all_destinations_or_as_few_as_can_be() {
     );
     let queues = [("otlp/1", &roomy, &first), ("otlp/2", &tight, &second)]
         .map(|(name, settings, to)| Arc::new(open_as(name, &storage, settings, to)));
-    let keepers = queues.iter().map(|queue| Arc::clone(queue) as Arc<dyn Keeper>).collect();
+    let keepers = queues
+        .iter()
+        .map(|queue| Arc::clone(queue) as Arc<dyn Keeper>)
+        .collect();
     let all = FanOut::new(vec![Arc::clone(&direct) as _], keepers);
 
     // The one without a queue refuses: nobody has it.
@@ -536,7 +599,10 @@ async fn a_request_goes_to_all_destinations_or_as_few_as_can_be() {
     first.wait_for(1).await;
     let refusal = all.export(request(logs("full"))).await.unwrap_err();
     assert!(refusal.to_string().contains("otlp/2"), "{refusal}");
-    assert_eq!((direct.texts(), first.texts()), (vec!["taken".to_owned()], vec!["taken".to_owned()]));
+    assert_eq!(
+        (direct.texts(), first.texts()),
+        (vec!["taken".to_owned()], vec!["taken".to_owned()])
+    );
     for queue in queues {
         queue.drain(Instant::now()).await;
     }
@@ -568,7 +634,10 @@ async fn dead_letters_are_looked_at_sent_again_and_discarded_by_command() {
     };
     let (done, _, error) = run(&["list"]);
     assert!(!done && error.contains("stop it, look, start it"), "{error}");
-    assert_eq!(queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await, 0);
+    assert_eq!(
+        queue.drain(Instant::now() + std::time::Duration::from_secs(60)).await,
+        0
+    );
     drop(queue);
 
     let (done, list, error) = run(&["list"]);
@@ -576,7 +645,10 @@ async fn dead_letters_are_looked_at_sent_again_and_discarded_by_command() {
     let (done, shown, error) = run(&["show", "--all"]);
     assert!(done, "{error}");
     let lines: Vec<ExportLogsServiceRequest> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let bodies: Vec<String> = lines.iter().flat_map(|line| texts(&line.encode_to_vec().into())).collect();
+    let bodies: Vec<String> = lines
+        .iter()
+        .flat_map(|line| texts(&line.encode_to_vec().into()))
+        .collect();
     assert_eq!(bodies, ["one", "two"]);
     let second = list.lines().nth(2).unwrap().split_whitespace().nth(1).unwrap();
     let (done, said, error) = run(&["requeue", second, "--exporter", "otlp_grpc"]);

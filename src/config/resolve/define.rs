@@ -214,7 +214,9 @@ impl Resolver {
 
     pub(super) fn exporter(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Exporter> {
         let exporter = match kind.name {
-            "otlp_grpc" => Exporter::OtlpGrpc(self.queued(node, key, |otlp: &mut OtlpSettings| &mut otlp.retry_on_failure)?),
+            "otlp_grpc" => {
+                Exporter::OtlpGrpc(self.queued(node, key, |otlp: &mut OtlpSettings| &mut otlp.retry_on_failure)?)
+            }
             "file" => Exporter::File(self.read(node, key)?),
             _ => Exporter::Debug(self.read(node, key)?),
         };
@@ -242,7 +244,10 @@ impl Resolver {
             return None;
         }
         refuse_unknown(node, key, &[known_keys::<T>(), &[QUEUE]].concat(), &self.findings);
-        let own = node.entries().iter().filter(|entry| known_keys::<T>().contains(&entry.key.as_str()));
+        let own = node
+            .entries()
+            .iter()
+            .filter(|entry| known_keys::<T>().contains(&entry.key.as_str()));
         let own = Node {
             content: Content::Mapping(own.cloned().collect()),
             ..node.clone()
@@ -253,17 +258,23 @@ impl Resolver {
                 enabled: false,
                 ..QueueSettings::default()
             };
-            return exporter.map(|exporter| Queued { exporter, sending_queue });
+            return exporter.map(|exporter| Queued {
+                exporter,
+                sending_queue,
+            });
         };
         let key = join(key, QUEUE);
         let sending_queue: Option<QueueSettings> = self.read(section, &key);
         let valid = sending_queue.as_ref().map(QueueSettings::validate);
-        let sending_queue = sending_queue.filter(|_| valid.is_some_and(|valid| self.check(section, &key, valid).is_some()));
+        let sending_queue =
+            sending_queue.filter(|_| valid.is_some_and(|valid| self.check(section, &key, valid).is_some()));
         let mut queued = Queued {
             exporter: exporter?,
             sending_queue: sending_queue?,
         };
-        let retry = node.entry("retry_on_failure").and_then(|entry| entry.value.entry("max_elapsed_time"));
+        let retry = node
+            .entry("retry_on_failure")
+            .and_then(|entry| entry.value.entry("max_elapsed_time"));
         if queued.sending_queue.enabled && retry.is_none_or(|entry| entry.value.is_null()) {
             retries(&mut queued.exporter).max_elapsed_time = Duration::ZERO;
         }

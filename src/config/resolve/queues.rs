@@ -47,7 +47,12 @@ impl Resolver {
                 let exporter = config.exporters.get(id);
                 exporter.is_some_and(|exporter| exporter.sending_queue().is_none() && !exporter.takes_everything())
             };
-            let without: Vec<String> = settings.exporters.iter().filter(waits).map(ToString::to_string).collect();
+            let without: Vec<String> = settings
+                .exporters
+                .iter()
+                .filter(waits)
+                .map(ToString::to_string)
+                .collect();
             if without.len() < 2 {
                 continue;
             }

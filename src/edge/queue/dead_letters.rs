@@ -20,7 +20,9 @@ use crate::edge::{Metadata, now_unix_nano};
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLettersError {
     /// The file cannot be used.
-    #[error("the queue of {exporter} cannot be used: {problem}. The next start of the agent sets it aside if it is corrupt")]
+    #[error(
+        "the queue of {exporter} cannot be used: {problem}. The next start of the agent sets it aside if it is corrupt"
+    )]
     Unusable {
         /// The exporter.
         exporter: String,

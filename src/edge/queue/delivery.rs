@@ -26,10 +26,7 @@ use super::{
 use crate::{
     edge::{
         Exporter, Refusal, Request, now_unix_nano,
-        transport::{
-            parts::Parts,
-            warnings::Throttle,
-        },
+        transport::{parts::Parts, warnings::Throttle},
     },
     engine::view,
 };
@@ -165,7 +162,11 @@ impl Consumer {
                     // It was set aside with its file, or the disk has lost what it had confirmed.
                     if self.shared.index().knows(number) {
                         self.shared.counters.set_aside_entries.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(exporter = self.shared.name, number, "an entry is not on the disk any more");
+                        tracing::error!(
+                            exporter = self.shared.name,
+                            number,
+                            "an entry is not on the disk any more"
+                        );
                         self.shared.index().remove(number);
                         self.shared.room.notify_waiters();
                     }

@@ -108,7 +108,9 @@ impl Index {
         }
         if bytes > self.max_bytes {
             let mib = self.max_bytes / MIB;
-            return Err(NoRoom::Full(format!("the sending queue is full (`max_size_mib: {mib}`)")));
+            return Err(NoRoom::Full(format!(
+                "the sending queue is full (`max_size_mib: {mib}`)"
+            )));
         }
         self.used = after;
         Ok(())
@@ -133,7 +135,11 @@ impl Index {
 
     /// Takes out the first entry that waits; whoever does so delivers it, or puts it back.
     pub fn next(&mut self) -> Option<u64> {
-        let first = self.waiting.iter().find(|number| !self.held.contains(number)).copied()?;
+        let first = self
+            .waiting
+            .iter()
+            .find(|number| !self.held.contains(number))
+            .copied()?;
         self.waiting.remove(&first);
         Some(first)
     }

@@ -209,19 +209,17 @@ impl Queue {
         let (end, ended) = oneshot::channel();
         let (opened, open) = mpsc::channel();
         let for_writer = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("queue".to_owned())
-            .spawn(move || {
-                // Dropped with the thread, however it ends.
-                let _end: oneshot::Sender<()> = end;
-                match Writer::open(for_writer, medium) {
-                    Ok(writer) => {
-                        let _ = opened.send(Ok(()));
-                        writer.run(&to_do);
-                    }
-                    Err(problem) => _ = opened.send(Err(problem)),
+        std::thread::Builder::new().name("queue".to_owned()).spawn(move || {
+            // Dropped with the thread, however it ends.
+            let _end: oneshot::Sender<()> = end;
+            match Writer::open(for_writer, medium) {
+                Ok(writer) => {
+                    let _ = opened.send(Ok(()));
+                    writer.run(&to_do);
                 }
-            })?;
+                Err(problem) => _ = opened.send(Err(problem)),
+            }
+        })?;
         let opened = open.recv().unwrap_or_else(|gone| Err(gone.to_string()));
         opened.map_err(std::io::Error::other)?;
         let (left, records) = {

@@ -188,7 +188,9 @@ impl Medium for QueueFile {
 /// and each entry has a checksum of its own. After a crash the database checks itself.
 pub fn builder(thorough: bool) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(thorough);
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(thorough);
     builder
 }
 

@@ -198,7 +198,9 @@ mod tests {
             assert_eq!(head.bytes, value.len() as u64);
             kept[0].insert(number, value);
         }
-        dead_letters(&database, |number, value| kept[1].insert(number, value.to_vec()).is_none())?;
+        dead_letters(&database, |number, value| {
+            kept[1].insert(number, value.to_vec()).is_none()
+        })?;
         Ok(kept)
     }
 
@@ -213,7 +215,10 @@ mod tests {
         let rest = value(3, 5000);
         let transactions: [Vec<Change<'_>>; 8] = [
             vec![Change::Add(1, head(&small), &small)],
-            vec![Change::Add(2, head(&large), &large), Change::Add(3, head(&small), &small)],
+            vec![
+                Change::Add(2, head(&large), &large),
+                Change::Add(3, head(&small), &small),
+            ],
             vec![Change::Remove(1), Change::Add(4, head(&small), &small)],
             vec![Change::Shorten(2, head(&rest), &rest)],
             vec![Change::Remove(3), Change::Bury(5, &small)],
@@ -291,7 +296,9 @@ mod tests {
         let operations = disk.state().operations.clone();
         let mut random = fastrand::Rng::with_seed(7);
         for crash in told[0].0..=operations.len() {
-            let synced = operations[..crash].iter().rposition(|operation| *operation == Operation::Sync);
+            let synced = operations[..crash]
+                .iter()
+                .rposition(|operation| *operation == Operation::Sync);
             let synced = synced.expect("nothing was synced");
             let mut image = Vec::new();
             for operation in &operations[..synced] {
@@ -306,7 +313,9 @@ mod tests {
                         let before = image.clone();
                         for (index, sector) in data.chunks_mut(512).enumerate() {
                             let start = *offset + index * 512;
-                            let old = before.get(start..start + sector.len()).map_or(vec![0; sector.len()], <[u8]>::to_vec);
+                            let old = before
+                                .get(start..start + sector.len())
+                                .map_or(vec![0; sector.len()], <[u8]>::to_vec);
                             if random.bool() {
                                 sector.copy_from_slice(&old);
                             }

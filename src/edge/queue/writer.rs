@@ -285,7 +285,9 @@ impl Writer {
         let gone = self.shared.database().take();
         let _ = guarded(Fault::Unavailable, || Ok(drop(gone)));
         if let Err(problem) = self.replace(why) {
-            self.close(format!("the queue's file is corrupt, and a new one cannot be begun: {problem}"));
+            self.close(format!(
+                "the queue's file is corrupt, and a new one cannot be begun: {problem}"
+            ));
         }
     }
 
@@ -302,7 +304,8 @@ impl Writer {
         );
         // Of what was not noted only dead letters are of use to a new file.
         self.unsettled.retain(|(settled, _)| settled.dead_letter.is_some());
-        let (database, contents) = guarded(Fault::Corrupt, || self.connect(false)).map_err(|fault| fault.to_string())?;
+        let (database, contents) =
+            guarded(Fault::Corrupt, || self.connect(false)).map_err(|fault| fault.to_string())?;
         self.shared.index().trouble = None;
         self.is_in_doubt = false;
         self.begin(database, &contents);
@@ -463,7 +466,8 @@ mod tests {
     /// After a crash: nothing that was acknowledged is missing, nothing has changed, all is in order; what comes twice was
     /// delivered shortly before, and what was refused comes at most where its refusal was the last thing that happened.
     fn check(disk: &Disk, told: &Told, what: &str) {
-        let restarted = Bench::start(&Disk::of(disk.state().image.clone())).unwrap_or_else(|why| panic!("{what}: {why}"));
+        let restarted =
+            Bench::start(&Disk::of(disk.state().image.clone())).unwrap_or_else(|why| panic!("{what}: {why}"));
         let found = restarted.everything();
         let owed: Vec<&String> = told.kept.iter().filter(|text| !told.delivered.contains(text)).collect();
         let got: Vec<&String> = found
@@ -472,7 +476,13 @@ mod tests {
             .collect();
         assert_eq!(got, owed, "{what}");
         let twice = found.iter().filter(|text| told.delivered.contains(text)).count();
-        assert!(twice <= 4 && found.iter().is_sorted_by_key(|text| text.split(' ').next().unwrap().parse::<u32>().unwrap()), "{what}: {found:?}");
+        assert!(
+            twice <= 4
+                && found
+                    .iter()
+                    .is_sorted_by_key(|text| text.split(' ').next().unwrap().parse::<u32>().unwrap()),
+            "{what}: {found:?}"
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn read(response: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
 
 /// The response that says `partial`.
 pub fn write(partial: &PartialSuccess) -> Vec<u8> {
-    use prost::encoding::{encode_key, encode_varint, WireType};
+    use prost::encoding::{WireType, encode_key, encode_varint};
     let (mut inner, mut response) = (Vec::new(), Vec::new());
     if partial.rejected_log_records != 0 {
         encode_key(1, WireType::Varint, &mut inner);

@@ -52,7 +52,12 @@ pub fn options() -> OpenOptions {
 
 /// Takes the lock of this path for as long as the file is held.
 pub fn lock(path: &Path) -> Result<File, LockError> {
-    let mut lock = options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut lock = options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -392,8 +392,20 @@ mod tests {
             Failure::from(answer)
         };
         let tonic = "Error, decoded message length too large: found 5000 bytes, the limit is: 4096 bytes";
-        for failure in [failure(Code::OutOfRange, tonic), failure(Code::ResourceExhausted, "quota")] {
-            assert!(matches!(failure, Failure::Final { code: Code::ResourceExhausted, .. }), "{failure:?}");
+        for failure in [
+            failure(Code::OutOfRange, tonic),
+            failure(Code::ResourceExhausted, "quota"),
+        ] {
+            assert!(
+                matches!(
+                    failure,
+                    Failure::Final {
+                        code: Code::ResourceExhausted,
+                        ..
+                    }
+                ),
+                "{failure:?}"
+            );
         }
         assert!(matches!(failure(Code::OutOfRange, "later"), Failure::Passing { .. }));
     }

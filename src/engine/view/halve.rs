@@ -123,7 +123,11 @@ mod tests {
             let (scopes, of_resource) = children(&resource, 1);
             for scope in scopes {
                 let (records, of_scope) = children(&scope, 2);
-                told.extend(records.into_iter().map(|record| (record, of_scope.clone(), of_resource.clone())));
+                told.extend(
+                    records
+                        .into_iter()
+                        .map(|record| (record, of_scope.clone(), of_resource.clone())),
+                );
             }
         }
         told

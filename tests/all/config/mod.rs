@@ -307,7 +307,9 @@ fn with_a_queue_retries_never_end_unless_they_are_told_to() {
             "service.extensions=[file_storage]",
             "exporters.otlp_grpc.sending_queue={storage: file_storage}",
         ];
-        let settings = load(&[&files.path("c.yaml")], &[&queue, sets].concat()).unwrap().settings;
+        let settings = load(&[&files.path("c.yaml")], &[&queue, sets].concat())
+            .unwrap()
+            .settings;
         let [(_, config::Exporter::OtlpGrpc(otlp))] = settings.exporters.as_slice() else {
             panic!()
         };
@@ -317,9 +319,18 @@ fn with_a_queue_retries_never_end_unless_they_are_told_to() {
         )
     };
     assert_eq!(elapsed(&[]), (0, true));
-    assert_eq!(elapsed(&["exporters.otlp_grpc.retry_on_failure.initial_interval=1s"]), (0, true));
-    assert_eq!(elapsed(&["exporters.otlp_grpc.retry_on_failure.max_elapsed_time=1h"]), (3600, true));
-    assert_eq!(elapsed(&["exporters.otlp_grpc.sending_queue.enabled=false"]), (300, false));
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.retry_on_failure.initial_interval=1s"]),
+        (0, true)
+    );
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.retry_on_failure.max_elapsed_time=1h"]),
+        (3600, true)
+    );
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.sending_queue.enabled=false"]),
+        (300, false)
+    );
 }
 
 /// One destination may be waited for; `debug` never has to be.
