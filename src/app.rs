@@ -36,6 +36,8 @@ use crate::{
 };
 
 use identities::Identities;
+use ways_out::WaysOut;
+
 pub use kept::{learned, opinions, save_snapshot};
 
 /// Rereads the configuration that the agent was started with.
@@ -72,13 +74,10 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
-    let pipeline = Arc::new(start_pipeline(
-        settings,
-        require_model,
-        &identities,
-        Arc::clone(&metrics),
-    )?);
-    let listeners = ways_out::listen(settings, &identities, &pipeline)?;
+    let ways_out = WaysOut::open(settings, &identities, &metrics)?;
+    let exporter = Arc::clone(&ways_out.exporter);
+    let pipeline = Arc::new(start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?);
+    let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
     let status = Arc::new(Status::new(Arc::clone(&pipeline)));
 
@@ -122,6 +121,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         serving,
         pipeline,
         listeners,
+        ways_out,
     };
     tokio::select! {
         () = shutdown::finish(running, settings.shutdown_timeout) => tracing::info!("stopped"),
@@ -219,7 +219,7 @@ async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Resul
 fn start_pipeline(
     settings: &Settings,
     require_model: bool,
-    identities: &Identities,
+    exporter: Arc<dyn edge::Exporter>,
     metrics: Arc<Metrics>,
 ) -> Result<Pipeline> {
     let harbinger = &settings.harbinger;
@@ -263,7 +263,7 @@ fn start_pipeline(
         embedder,
         embedding: harbinger.embedding.waiting.clone(),
         mode: harbinger.detection.mode,
-        exporter: ways_out::exporter(&settings.exporter, identities)?,
+        exporter,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
         metrics,

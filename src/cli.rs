@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
     app,
-    commands::{analyze, evaluate, explain, feedback, forget, incidents, replay, snapshot},
+    commands::{analyze, dead_letters, evaluate, explain, feedback, forget, incidents, replay, snapshot},
     config::{self, Loaded, Role, TYPES},
 };
 
@@ -157,6 +157,17 @@ answers when its configuration has `extensions: {harbinger_api: {}}` and `servic
 
 Opinions, incidents and their ids are not rolled back: no id is ever given twice.")]
     Snapshot(snapshot::Args),
+    /// Look at what destinations refused for good, and send it again or discard it, while the agent is stopped
+    #[command(after_help = "Examples:
+  harbinger dead-letters list --directory ./harbinger-queue
+  harbinger dead-letters show --directory ./harbinger-queue --all > refused.jsonl
+      OTLP JSON, as the `file` exporter writes it: `harbinger replay` and `analyze` read it.
+  harbinger dead-letters requeue --directory ./harbinger-queue --exporter otlp_grpc/loki 17 18
+      Sent again, behind what waits, once the agent runs.
+  harbinger dead-letters discard --directory ./harbinger-queue --all
+
+The directory is that of `extensions.file_storage`. A running agent has it locked: stop the agent first; what waits in its queues stays.")]
+    DeadLetters(dead_letters::Args),
     /// Take what logs said out of what a stopped agent remembers
     #[command(after_help = "Examples:
   harbinger forget 'customer .* declined' --state ./harbinger-state --dry-run
@@ -266,6 +277,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Some(Command::Explain(arguments)) => return explain::run(&arguments),
         Some(Command::Feedback(arguments)) => return feedback::run(arguments),
         Some(Command::Snapshot(arguments)) => return snapshot::run(&arguments),
+        Some(Command::DeadLetters(arguments)) => return dead_letters::run(&arguments),
         Some(Command::Forget(arguments)) => return forget::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,
     }

@@ -13,7 +13,7 @@
 //! `engine` (pure) < `edge` (all input and output) < `pipeline` (threads, deadlines, queues)
 //! < `config` (what users write) < `app` and `commands` (wire it together) < `cli`.
 //!
-//! Promises: lossless to the byte; the model never stops a log; an acknowledgement means the next hop has it;
+//! Promises: lossless to the byte; the model never stops a log; an acknowledgement means the next hop has it, or the disk;
 //! the engine is pure and deterministic; everything is bounded.
 
 pub mod app;

@@ -9,7 +9,7 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,6 +31,11 @@ impl Counter {
     /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Sets the sum to one that is kept elsewhere.
+    pub fn follow(&self, sum: u64) {
+        self.0.store(sum, Ordering::Relaxed);
     }
 
     /// The sum so far.
@@ -89,17 +94,40 @@ pub struct Reading {
     pub value: u64,
 }
 
+/// Who brings metrics up to date that are kept elsewhere.
+#[derive(Default)]
+struct Sources(OnceLock<Source>);
+
+/// Sets metrics to what they are now.
+type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+impl Sources {
+    fn bring_up_to_date(&self, metrics: &Metrics) {
+        if let Some(source) = self.0.get() {
+            source(metrics);
+        }
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Sources").field(&self.0.get().is_some()).finish()
+    }
+}
+
 macro_rules! metrics {
     ($($kind:ident $name:ident: $description:literal;)*) => {
         /// Every metric of the agent.
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $description] pub $name: $kind,)*
+            sources: Sources,
         }
 
         impl Metrics {
             /// Every metric with its value now, in the order of declaration.
             pub fn read(&self) -> Vec<Reading> {
+                self.sources.bring_up_to_date(self);
                 vec![$(Reading {
                     name: stringify!($name),
                     kind: Kind::$kind,
@@ -116,8 +144,12 @@ metrics! {
     Counter receiver_refused_log_records: "Records whose request was answered with an error.";
     Counter receiver_malformed_requests: "Requests whose bytes are not an ExportLogsServiceRequest.";
     Counter exporter_sent_log_records: "Records the next hop has accepted.";
-    Counter exporter_send_failed_log_records: "Records the next hop did not accept within the caller's deadline, or refused.";
+    Counter exporter_send_failed_log_records: "Records the next hop did not accept in time, or refused.";
     Counter exporter_rejected_log_records: "Records the next hop reported as rejected in a partial success.";
+    Counter exporter_enqueue_failed_log_records: "Records for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_log_records: "Records refused for good that a sending queue keeps to be looked at.";
+    Counter exporter_queue_set_aside_entries: "Requests of sending queues whose bytes on disk were damaged.";
+    Counter exporter_queue_set_aside_files: "Files of sending queues that were corrupt.";
     Counter processor_incoming_items: "Records that reached the engine.";
     Counter processor_outgoing_items: "Records that left the engine with a verdict.";
     Counter repeated_requests: "Identical retries, answered with the verdicts they got before.";
@@ -154,6 +186,10 @@ metrics! {
     Counter journal_failed_writes: "Journal entries that could not be written.";
     Counter snapshot_failed_writes: "Snapshots that could not be written.";
     Counter snapshots: "Snapshots written.";
+    Gauge exporter_queue_size: "What is in the sending queues, each in units of its sizer.";
+    Gauge exporter_queue_capacity: "What fits into them.";
+    Gauge exporter_queue_log_records: "Records in them.";
+    Gauge exporter_dead_letters: "Requests among their dead letters.";
     Gauge tenants: "Tenants that are told apart, as of the last record that met a tenant still learning.";
     Gauge open_incidents: "Incidents now open.";
     Gauge templates: "Templates now known.";
@@ -168,6 +204,11 @@ metrics! {
 pub const PREFIX: &str = "harbinger_";
 
 impl Metrics {
+    /// Has `source` set, before each reading, what it keeps itself; a second source is not taken.
+    pub fn follow(&self, source: impl Fn(&Metrics) + Send + Sync + 'static) {
+        let _ = self.sources.0.set(Box::new(source));
+    }
+
     /// Every metric in the Prometheus text format.
     pub fn prometheus(&self) -> String {
         let mut text = String::new();

@@ -2,7 +2,7 @@
 //!
 //! What enters: what runs, and `service.shutdown_timeout`. What leaves: nothing that was acknowledged, and a snapshot.
 //! Promises: nothing more is accepted; what is in flight is finished, or its caller is told to send again; whatever hangs (a
-//! next hop, a listener, a disk) the end comes within the timeout; being told a second time ends it at once. Absent on
+//! next hop, a listener, a disk) the end comes within the timeout; what queues cannot deliver in time they keep; being told a second time ends it at once. Absent on
 //! purpose: why the agent ends.
 
 use std::{sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::ways_out::Listeners;
+use super::ways_out::{Listeners, WaysOut};
 use crate::pipeline::Pipeline;
 
 /// What is kept of the time for telling the callers of what hangs, for listeners and for the snapshot: at most this, and at
@@ -27,6 +27,7 @@ pub(super) struct Running {
     pub(super) serving: JoinSet<()>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) listeners: Listeners,
+    pub(super) ways_out: WaysOut,
 }
 
 /// Ends everything within `timeout`.
@@ -35,6 +36,7 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
         mut serving,
         pipeline,
         listeners,
+        ways_out,
     } = running;
     let end = Instant::now() + timeout;
     let work_until = end - LAST.min(timeout / 2);
@@ -60,7 +62,12 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
         tracing::warn!("not everybody was told of all that happened to incidents");
     }
     let saving = tokio::task::spawn_blocking(move || pipeline.save());
-    match timeout_at(end, saving).await {
+    // After the listeners, whose events go the same way.
+    let (saved, drained) = tokio::join!(timeout_at(end, saving), timeout_at(end, ways_out.drain(work_until)));
+    if drained.is_err() {
+        tracing::warn!("the disk of the queues does not answer: what was delivered last may be delivered again");
+    }
+    match saved {
         Ok(Ok(())) => {}
         Ok(Err(problem)) => tracing::error!(%problem, "the snapshot ended by a bug; the last one stays"),
         Err(_) => tracing::error!("the disk takes too long for a snapshot: a restart goes on from the last one"),

@@ -1,39 +1,148 @@
-//! The ways out of the agent: the exporter of records, and everybody who is told of incidents.
+//! The ways out of the agent: the exporters with their queues, and everybody who is told of incidents.
 //!
 //! What enters: settings that have been checked. What leaves: an exporter, and tasks that tell of incidents until they are
-//! finished. Promises: a listener that fails, even by a bug, ends alone; at the end each has a bounded time for what it still
-//! has to tell. Absent on purpose: the way in.
+//! finished. Promises: each exporter is opened once, for two owners of one queue are impossible; a listener that fails, even
+//! by a bug, ends alone; at the end each has a bounded time for what it still has to tell. Absent on purpose: the way in.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::{Context, Result};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::identities::Identities;
 use crate::{
-    config::{ComponentId, Exporter, Settings},
+    config::{ComponentId, Exporter, Extension, Queued, Settings},
     edge::{
-        self, Listener, export_debug::DebugExporter, export_file::FileExporter, export_http::HttpExporter,
-        export_otlp::OtlpExporter, notify_alertmanager::Alertmanager, notify_webhook::Webhook,
+        self, Keeper, Listener,
+        export_debug::DebugExporter,
+        export_file::FileExporter,
+        export_http::HttpExporter,
+        export_otlp::OtlpExporter,
+        halving::Halving,
+        notify_alertmanager::Alertmanager,
+        notify_webhook::Webhook,
+        queue::{Queue, Storage},
     },
     pipeline::{
         Pipeline,
+        counted::Counted,
         events::Events,
-        telling::{Counted, Telling},
+        fan_out::FanOut,
+        telling::{self, Telling},
     },
+    telemetry::Metrics,
 };
 
-/// The exporter of these settings.
-///
-/// # Errors
-/// It cannot work, as a file that cannot be written.
-pub(super) fn exporter(
-    (id, exporter): &(ComponentId, Exporter),
+/// Every exporter that runs, each once, whoever sends by it.
+pub(super) struct WaysOut {
+    /// The way of the records.
+    pub(super) exporter: Arc<dyn edge::Exporter>,
+    /// The way of events, where that is another.
+    events: Option<Arc<dyn edge::Exporter>>,
+    queues: Vec<Arc<Queue>>,
+}
+
+/// An exporter with what stands in front of it.
+enum Way {
+    /// Whoever sends waits for the destination.
+    Direct(Arc<dyn edge::Exporter>),
+    /// Whoever sends waits for the disk.
+    Queued(Arc<Queue>),
+}
+
+impl Way {
+    fn exporter(&self) -> Arc<dyn edge::Exporter> {
+        match self {
+            Self::Direct(exporter) => Arc::clone(exporter),
+            Self::Queued(queue) => Arc::clone(queue) as _,
+        }
+    }
+}
+
+impl WaysOut {
+    /// Opens every exporter that runs, with its queue, if it has one.
+    ///
+    /// # Errors
+    /// One that cannot work, as a file that cannot be written.
+    pub(super) fn open(settings: &Settings, identities: &Identities, metrics: &Arc<Metrics>) -> Result<Self> {
+        let mut storages = Vec::new();
+        for (id, extension) in &settings.extensions {
+            if let Extension::FileStorage(storage) = extension {
+                let storage = Storage::open(storage).with_context(|| format!("extensions.{id}.directory"))?;
+                storages.push((id.to_string(), storage));
+            }
+        }
+        let mut ways = Vec::new();
+        for (id, exporter) in settings.all_exporters() {
+            ways.push((id, way(id, exporter, identities, &storages, metrics)?));
+        }
+        let of = |wanted: &ComponentId| ways.iter().find(|(id, _)| *id == wanted).map(|(_, way)| way);
+        let exporter = match settings.exporters.as_slice() {
+            [(id, _)] => of(id).map(Way::exporter).context("no exporter")?,
+            several => {
+                let (mut direct, mut keepers) = (Vec::new(), Vec::<Arc<dyn Keeper>>::new());
+                // Who can refuse is asked before who cannot.
+                let (first, last): (Vec<_>, Vec<_>) = several.iter().partition(|(_, to)| !to.takes_everything());
+                for way in first.into_iter().chain(last).filter_map(|(id, _)| of(id)) {
+                    match way {
+                        Way::Direct(exporter) => direct.push(Arc::clone(exporter)),
+                        Way::Queued(queue) => keepers.push(Arc::clone(queue) as _),
+                    }
+                }
+                Arc::new(FanOut::new(direct, keepers))
+            }
+        };
+        let events = settings.events_exporter.as_ref().and_then(|(id, _)| of(id));
+        let events = events.map(Way::exporter);
+        let mut queues = Vec::new();
+        for (_, way) in &ways {
+            if let Way::Queued(queue) = way {
+                queues.push(Arc::clone(queue));
+            }
+        }
+        for (id, storage) in &storages {
+            tell_of_strangers(id, storage, &queues);
+        }
+        let followed = queues.clone();
+        metrics.follow(move |metrics| follow(metrics, &followed));
+        Ok(Self {
+            exporter,
+            events,
+            queues,
+        })
+    }
+
+    /// Has queues deliver until then; what they cannot they keep.
+    pub(super) async fn drain(&self, deadline: tokio::time::Instant) {
+        let mut draining = JoinSet::new();
+        for queue in self.queues.iter().map(Arc::clone) {
+            draining.spawn(async move { (queue.drain(deadline).await, queue) });
+        }
+        while let Some(drained) = draining.join_next().await {
+            match drained {
+                Ok((0, _)) => {}
+                Ok((left, queue)) => tracing::info!(
+                    exporter = queue.name(),
+                    requests = left,
+                    "left in the queue for the next start"
+                ),
+                Err(problem) => tracing::error!("a queue ended by a bug: {problem}"),
+            }
+        }
+    }
+}
+
+fn way(
+    id: &ComponentId,
+    exporter: &Exporter,
     identities: &Identities,
-) -> Result<Arc<dyn edge::Exporter>> {
+    storages: &[(String, Arc<Storage>)],
+    metrics: &Arc<Metrics>,
+) -> Result<Way> {
     let context = || format!("exporters.{id}");
-    Ok(match exporter {
-        Exporter::OtlpGrpc(otlp) => {
+    let counted = |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, Arc::clone(metrics)));
+    let destination: Arc<dyn edge::Exporter> = match exporter {
+        Exporter::OtlpGrpc(Queued { exporter: otlp, .. }) => {
             let exporter = OtlpExporter::new(otlp, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
                 .with_context(context)?;
@@ -42,7 +151,7 @@ pub(super) fn exporter(
                 None => exporter,
             })
         }
-        Exporter::OtlpHttp(http) => {
+        Exporter::OtlpHttp(Queued { exporter: http, .. }) => {
             let exporter = HttpExporter::new(http, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
                 .with_context(context)?;
@@ -53,7 +162,61 @@ pub(super) fn exporter(
         }
         Exporter::File(file) => Arc::new(FileExporter::open(file).with_context(context)?),
         Exporter::Debug(debug) => Arc::new(DebugExporter::new(debug.clone())),
-    })
+    };
+    let Some(settings) = exporter.sending_queue() else {
+        return Ok(Way::Direct(counted(Arc::new(Halving::around(destination)))));
+    };
+    let context = || format!("exporters.{id}.sending_queue");
+    let storage = storages.iter().find(|(id, _)| settings.storage.as_ref() == Some(id));
+    let (_, storage) = storage.context("its storage does not run").with_context(context)?;
+    let name = id.to_string();
+    let queue = Queue::open(&name, settings, storage.file(&name), counted(destination));
+    Ok(Way::Queued(Arc::new(queue.with_context(context)?)))
+}
+
+/// Queues of exporters that do not run any more may hold what was acknowledged.
+fn tell_of_strangers(id: &str, storage: &Arc<Storage>, queues: &[Arc<Queue>]) {
+    let strangers = match storage.exporters() {
+        Ok(exporters) => exporters,
+        Err(problem) => return tracing::warn!("extensions.{id}: cannot look for other queues: {problem}"),
+    };
+    for stranger in strangers
+        .iter()
+        .filter(|name| !queues.iter().any(|queue| queue.name() == **name))
+    {
+        tracing::warn!(
+            exporter = stranger,
+            file = %storage.file(stranger).path().display(),
+            "there is a queue of an exporter that this configuration has not: what is in it is not delivered; bring the \
+             exporter back, or remove the file"
+        );
+    }
+}
+
+/// Brings the metrics of queues up to date: sums over all.
+fn follow(metrics: &Metrics, queues: &[Arc<Queue>]) {
+    let (mut size, mut capacity, mut records, mut dead_letters) = (0, 0, 0, 0);
+    let (mut failed, mut dead, mut entries, mut files) = (0, 0, 0, 0);
+    for queue in queues {
+        let status = queue.status();
+        size += status.size;
+        capacity += status.capacity;
+        records += status.records;
+        dead_letters += status.dead_letters;
+        let counters = queue.counters();
+        failed += counters.enqueue_failed_records.load(Ordering::Relaxed);
+        dead += counters.dead_letter_records.load(Ordering::Relaxed);
+        entries += counters.set_aside_entries.load(Ordering::Relaxed);
+        files += counters.set_aside_files.load(Ordering::Relaxed);
+    }
+    metrics.exporter_queue_size.set(size);
+    metrics.exporter_queue_capacity.set(capacity);
+    metrics.exporter_queue_log_records.set(records);
+    metrics.exporter_dead_letters.set(dead_letters);
+    metrics.exporter_enqueue_failed_log_records.follow(failed);
+    metrics.exporter_dead_letter_log_records.follow(dead);
+    metrics.exporter_queue_set_aside_entries.follow(entries);
+    metrics.exporter_queue_set_aside_files.follow(files);
 }
 
 /// Everybody who is told of incidents, each in a task.
@@ -66,34 +229,31 @@ pub(super) struct Listeners {
 ///
 /// # Errors
 /// A way that cannot work.
-pub(super) fn listen(settings: &Settings, identities: &Identities, pipeline: &Arc<Pipeline>) -> Result<Listeners> {
+pub(super) fn listen(settings: &Settings, ways_out: &WaysOut, pipeline: &Arc<Pipeline>) -> Result<Listeners> {
     let harbinger = &settings.harbinger;
     let key = |name: &str| format!("processors.{}.notifiers.{name}", settings.processor);
     let incident_id = &harbinger.attributes.incident_id;
-    let mut listening: Vec<(Box<dyn Listener>, Counted)> = Vec::new();
+    let mut listening: Vec<(Box<dyn Listener>, telling::Counted)> = Vec::new();
     if harbinger.events.enabled {
-        let exporter = match &settings.events_exporter {
-            Some(other) => exporter(other, identities)?,
-            None => Arc::clone(pipeline.exporter()),
-        };
+        let exporter = ways_out.events.as_ref().unwrap_or(&ways_out.exporter);
         let events = Events::new(
             harbinger.events.clone(),
-            exporter,
+            Arc::clone(exporter),
             incident_id.clone(),
             harbinger.tenant.clone(),
         );
-        listening.push((Box::new(events), Counted::Events));
+        listening.push((Box::new(events), telling::Counted::Events));
     }
     let alertmanager = Alertmanager::new(&harbinger.notifiers.alertmanager, incident_id);
     if let Some(alertmanager) = alertmanager
         .map_err(anyhow::Error::msg)
         .with_context(|| key("alertmanager"))?
     {
-        listening.push((Box::new(alertmanager), Counted::Notifications));
+        listening.push((Box::new(alertmanager), telling::Counted::Notifications));
     }
     let webhook = Webhook::new(&harbinger.notifiers.webhook, incident_id);
     if let Some(webhook) = webhook.map_err(anyhow::Error::msg).with_context(|| key("webhook"))? {
-        listening.push((Box::new(webhook), Counted::Notifications));
+        listening.push((Box::new(webhook), telling::Counted::Notifications));
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();

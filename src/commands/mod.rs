@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod bad_rows;
 pub mod client;
+pub mod dead_letters;
 pub mod digest;
 pub mod evaluate;
 pub mod explain;

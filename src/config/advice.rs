@@ -66,11 +66,6 @@ pub fn unknown_type(role: Role, kind: &str) -> String {
              before or behind"
                 .to_owned()
         }
-        (Role::Extension, "file_storage") => {
-            "`file_storage` comes with sending queues, in a later version; what was learned is kept by \
-             `processors.harbinger.state`: remove it here"
-                .to_owned()
-        }
         _ => match nearest(kind, &known) {
             Some(near) => format!(
                 "unknown {role} type `{kind}`; did you mean `{near}`? there are: {list} (`harbinger components` describes them)"
@@ -143,9 +138,19 @@ fn later(section: &str, key: &str) -> Option<String> {
             | "compression_algorithms"
             | "transport",
         ) => "not adjustable in this version; remove it",
-        ("exporters", "sending_queue") => {
-            "sending queues come with a later version; remove it: until then the sender is answered when the next hop \
-             has the records, so that its own queue keeps what cannot be delivered"
+        ("exporters", "sending_queue") => "this exporter writes at once and has no queue; remove it",
+        ("exporters", "batch") if section.ends_with(".sending_queue") => {
+            "requests are passed on as they come; remove it here and batch in the Collector before or behind"
+        }
+        ("exporters", "wait_for_result") if section.ends_with(".sending_queue") => {
+            "a queue on disk answers when it is written; remove it (without `sending_queue` the answer is the next hop's)"
+        }
+        ("exporters", "blocking") if section.ends_with(".sending_queue") => {
+            "the name is `block_on_overflow` now; write that"
+        }
+        ("extensions", "timeout" | "fsync" | "compaction" | "directory_permissions" | "recreate") => {
+            "not adjustable: queues are always synced, readable by their owner only, and set aside when they are corrupt; \
+             remove it"
         }
         (
             "exporters",

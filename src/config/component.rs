@@ -143,6 +143,13 @@ pub const TYPES: &[ComponentType] = &[
         stability: "beta",
         description: "knows callers, and shows who we are, by user name and password",
     },
+    ComponentType {
+        role: Role::Extension,
+        name: "file_storage",
+        old_name: None,
+        stability: "beta",
+        description: "a directory in which sending queues survive a restart",
+    },
 ];
 
 /// The type `name` of `role`, if Harbinger has it.

@@ -48,10 +48,8 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
     }
     for (id, extension) in &settings.extensions {
         if let Some(endpoint) = extension.endpoint() {
-            listen(
-                ["extensions", &id.to_string(), "endpoint"].map(str::to_owned).to_vec(),
-                endpoint,
-            );
+            let steps = ["extensions", &id.to_string(), "endpoint"].map(str::to_owned);
+            listen(steps.to_vec(), endpoint);
         }
     }
     if settings.telemetry.metrics.level != MetricsLevel::None {
@@ -64,7 +62,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             }
         }
     }
-    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+    for (id, exporter) in settings.all_exporters() {
         let Some(Destination { key, endpoint, .. }) = exporter.destination() else {
             continue;
         };

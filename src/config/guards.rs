@@ -5,12 +5,11 @@
 //! who can. Absent on purpose: whether a token is a good one, and files, see [`super::preflight`].
 
 use super::{
-    component::ComponentId,
     document::Node,
     endpoints,
     finding::Finding,
     read::Findings,
-    settings::{Exporter, Extension, Receiver, Settings},
+    settings::{Extension, Receiver, Settings},
 };
 
 /// One place where an authenticator is named.
@@ -58,7 +57,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             warnings.push(finding(&named.steps, &["auth"], message.to_owned()));
         }
     }
-    for (id, exporter) in exporters(settings) {
+    for (id, exporter) in settings.all_exporters() {
         if exporter
             .destination()
             .is_some_and(|destination| destination.tls.insecure_skip_verify)
@@ -68,10 +67,6 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
         }
     }
-}
-
-fn exporters(settings: &Settings) -> impl Iterator<Item = &(ComponentId, Exporter)> {
-    [&settings.exporter].into_iter().chain(&settings.events_exporter)
 }
 
 fn named(settings: &Settings) -> Vec<Named<'_>> {
@@ -86,7 +81,7 @@ fn named(settings: &Settings) -> Vec<Named<'_>> {
             side: Side::Receiver,
         })
     });
-    let exporters = exporters(settings).filter_map(|(id, exporter)| {
+    let exporters = settings.all_exporters().filter_map(|(id, exporter)| {
         let destination = exporter.destination()?;
         Some(Named {
             steps: vec!["exporters".to_owned(), id.to_string()],

@@ -33,7 +33,7 @@ pub use preflight::preflight;
 pub use print::{REDACTED, print};
 pub use settings::{
     Config, Detection, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor, Protocols,
-    Receiver, Settings, State,
+    Queued, Receiver, Settings, State,
 };
 
 /// A configuration that can be started.

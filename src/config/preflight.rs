@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{
     finding::{ConfigError, Finding},
-    settings::{Exporter, Receiver, Settings},
+    settings::{Exporter, Extension, Receiver, Settings},
 };
 
 /// Checks the paths in `settings`.
@@ -43,7 +43,7 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             tell(format!("processors.{processor}.notifiers.{name}"), problem);
         }
     }
-    for (id, exporter) in [&settings.exporter].into_iter().chain(&settings.events_exporter) {
+    for (id, exporter) in settings.all_exporters() {
         if let Some(destination) = exporter.destination().filter(|destination| destination.is_encrypted)
             && let Err(problem) = destination.tls.check_files()
         {
@@ -64,6 +64,25 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             tell(
                 key,
                 format!("the directory {directory} does not exist; make it (`mkdir -p {directory}`)"),
+            );
+        }
+    }
+    for (id, extension) in &settings.extensions {
+        let Extension::FileStorage(storage) = extension else {
+            continue;
+        };
+        let key = format!("extensions.{id}.directory");
+        let directory = storage.directory.display();
+        if let Some(file) = existing(&storage.directory).filter(|existing| !existing.is_dir()) {
+            let file = file.display();
+            tell(
+                key,
+                format!("{file} is no directory; write the path of one, which is made if missing"),
+            );
+        } else if !storage.create_directory && !storage.directory.is_dir() {
+            tell(
+                key,
+                format!("the directory {directory} does not exist; make it, or write `create_directory: true`"),
             );
         }
     }

@@ -29,6 +29,7 @@ use crate::{
         model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings,
         notify_webhook::Settings as WebhookSettings,
+        queue::{Settings as QueueSettings, StorageSettings},
         receive_grpc::{Settings as GrpcSettings, TlsSettings as ServerTlsSettings},
         receive_http::Settings as HttpSettings,
     },
@@ -84,9 +85,9 @@ pub struct Settings {
     pub processor: ComponentId,
     /// The engine.
     pub harbinger: Harbinger,
-    /// The way out.
-    pub exporter: (ComponentId, Exporter),
-    /// The way out for events of incidents, where it is another.
+    /// The ways out; at least one, and at most one that could refuse and has no queue.
+    pub exporters: Vec<(ComponentId, Exporter)>,
+    /// The way out for events of incidents, where that is not the records'.
     pub events_exporter: Option<(ComponentId, Exporter)>,
     /// What serves the agent itself.
     pub extensions: Vec<(ComponentId, Extension)>,
@@ -94,6 +95,15 @@ pub struct Settings {
     pub telemetry: Telemetry,
     /// From the signal to stop until the process is gone.
     pub shutdown_timeout: Duration,
+}
+
+impl Settings {
+    /// Every exporter that runs, once.
+    pub fn all_exporters(&self) -> impl Iterator<Item = &(ComponentId, Exporter)> {
+        let of_events = self.events_exporter.iter();
+        let of_events = of_events.filter(|(id, _)| !self.exporters.iter().any(|(known, _)| known == id));
+        self.exporters.iter().chain(of_events)
+    }
 }
 
 /// A receiver of any type.
@@ -177,14 +187,14 @@ impl Exporter {
     /// Where it sends.
     pub fn destination(&self) -> Option<Destination<'_>> {
         match self {
-            Self::OtlpGrpc(otlp) => Some(Destination {
+            Self::OtlpGrpc(Queued { exporter: otlp, .. }) => Some(Destination {
                 key: "endpoint",
                 endpoint: &otlp.endpoint,
                 is_encrypted: otlp.is_encrypted(),
                 tls: &otlp.tls,
                 auth: otlp.auth.as_ref(),
             }),
-            Self::OtlpHttp(otlp) => {
+            Self::OtlpHttp(Queued { exporter: otlp, .. }) => {
                 let (key, endpoint) = if otlp.logs_endpoint.is_empty() {
                     ("endpoint", &otlp.endpoint)
                 } else {
@@ -218,13 +228,40 @@ pub enum Processor {
 #[serde(untagged)]
 pub enum Exporter {
     /// `otlp_grpc`
-    OtlpGrpc(OtlpSettings),
+    OtlpGrpc(Queued<OtlpSettings>),
     /// `otlp_http`
-    OtlpHttp(OtlpHttpSettings),
+    OtlpHttp(Queued<OtlpHttpSettings>),
     /// `file`
     File(FileSettings),
     /// `debug`
     Debug(DebugSettings),
+}
+
+impl Exporter {
+    /// Its queue, if it has one.
+    pub fn sending_queue(&self) -> Option<&QueueSettings> {
+        let queue = match self {
+            Self::OtlpGrpc(exporter) => &exporter.sending_queue,
+            Self::OtlpHttp(exporter) => &exporter.sending_queue,
+            Self::File(_) | Self::Debug(_) => return None,
+        };
+        Some(queue).filter(|queue| queue.enabled)
+    }
+
+    /// Whether it never refuses, so that nobody has to wait for it.
+    pub fn takes_everything(&self) -> bool {
+        matches!(self, Self::Debug(_))
+    }
+}
+
+/// An exporter that may have a queue in front.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Queued<T> {
+    /// The exporter's own keys.
+    #[serde(flatten)]
+    pub exporter: T,
+    /// What waits for it on disk.
+    pub sending_queue: QueueSettings,
 }
 
 /// An extension of any type.
@@ -239,6 +276,8 @@ pub enum Extension {
     BearerTokenAuth(BearerTokenSettings),
     /// `basicauth`
     BasicAuth(BasicAuthSettings),
+    /// `file_storage`
+    FileStorage(StorageSettings),
 }
 
 impl Extension {
@@ -247,7 +286,7 @@ impl Extension {
         match self {
             Self::HealthCheck(settings) => Some(&settings.endpoint),
             Self::HarbingerApi(settings) => Some(&settings.endpoint),
-            Self::BearerTokenAuth(_) | Self::BasicAuth(_) => None,
+            Self::BearerTokenAuth(_) | Self::BasicAuth(_) | Self::FileStorage(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Promise (item numbers of CONFORMANCE.md: 16–21): what can succeed later is tried again within the caller's deadline,
 //! what cannot is reported with the next hop's own words; a request is compressed once, and every attempt sends the
 //! same bytes; nothing a next hop answers is trusted in size or form.
-//! Absent on purpose: how TLS works, a queue and any look into the records.
+//! Absent on purpose: how TLS works, a queue (its own room) and any look into the records.
 
 use std::{
     collections::BTreeMap,

@@ -29,11 +29,13 @@ pub mod export_file;
 pub mod export_http;
 pub mod export_otlp;
 pub mod files;
+pub mod halving;
 pub mod health;
 pub mod memory_limiter;
 pub mod model;
 pub mod notify_alertmanager;
 pub mod notify_webhook;
+pub mod queue;
 pub mod receive_grpc;
 pub mod receive_http;
 pub mod store;
@@ -101,7 +103,15 @@ pub enum Refusal {
     },
 }
 
-/// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records.
+impl Refusal {
+    /// Whether the destination says that the request is larger than it takes (RESOURCE_EXHAUSTED; with `RetryInfo` it would be
+    /// no refusal for good): its halves may pass.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Permanent { code, .. } if *code == tonic::Code::ResourceExhausted as i32)
+    }
+}
+
+/// Where a receiver hands its requests. The answer is the acknowledgement: `Ok` only once the next hop has the records, or they are on disk.
 pub trait Intake: Send + Sync + 'static {
     /// Whether a request would be taken now. Receivers ask before they read a body, so that a refusal costs nothing.
     ///
@@ -114,10 +124,31 @@ pub trait Intake: Send + Sync + 'static {
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
 }
 
-/// A way out. `Ok` means the destination has accepted the bytes; retries happen inside, never past `request.deadline`.
+/// A way out. `Ok` means the destination has accepted the bytes, or a queue has them on disk; retries happen inside, never past
+/// `request.deadline`.
 pub trait Exporter: Send + Sync + 'static {
     /// Sends one request; `Ok` holds the destination's `ExportLogsServiceResponse` bytes, possibly with a `partial_success`.
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+}
+
+/// A way out that keeps a request on disk until its destination has it. `export` is `reserve` and `keep` in one.
+pub trait Keeper: Exporter {
+    /// Room for a request; it is given free again when what is returned is dropped unused.
+    fn reserve(&self, request: &Request) -> BoxFuture<'_, Result<Box<dyn Reserved>, Refusal>>;
+}
+
+/// Room that a [`Keeper`] has reserved.
+pub trait Reserved: Send {
+    /// Keeps the request that the room was reserved for; `Ok` means that it is on disk.
+    fn keep(self: Box<Self>, request: Request) -> BoxFuture<'static, Result<(), Refusal>>;
+}
+
+/// How many records the response of a destination reports as rejected.
+pub fn rejected_log_records(response: &[u8]) -> u64 {
+    let partial = transport::partial_success::read(response).ok().flatten();
+    partial.map_or(0, |partial| {
+        u64::try_from(partial.rejected_log_records).unwrap_or_default()
+    })
 }
 
 /// Where what was learned survives a restart. Calls block: never from an async thread.

@@ -10,24 +10,22 @@
 
 mod kept;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-#[cfg(unix)]
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-
-use super::Store;
+use super::{
+    Store,
+    transport::private_files::{self, LockError, remove_if_there},
+};
 pub use kept::Kept;
 
 /// Larger than any snapshot whose caches are bounded as they are.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 /// A journal is started anew with each snapshot; one that grows to this is not being replaced.
 const MAX_JOURNAL_BYTES: u64 = 256 << 20;
-/// Snapshots set aside that are kept.
-const MAX_SET_ASIDE: usize = 5;
 
 /// Larger than any file of opinions that Harbinger writes.
 const MAX_FEEDBACK_BYTES: u64 = 64 << 20;
@@ -35,7 +33,6 @@ const MAX_FEEDBACK_BYTES: u64 = 64 << 20;
 const SNAPSHOT: &str = "snapshot";
 const FEEDBACK: &str = "feedback.yaml";
 const TEMPORARY: &str = ".tmp";
-const SET_ASIDE: &str = "snapshot.corrupt-";
 const JOURNAL: &str = "journal-";
 const LOCK: &str = "lock";
 
@@ -118,35 +115,14 @@ impl StateDirectory {
             path: path.clone(),
             source,
         };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        builder.mode(0o700);
-        builder.create(&path).map_err(unusable)?;
-        let mut lock = private()
-            .read(true)
-            .write(true)
-            .create(true)
-            .open(path.join(LOCK))
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut process = String::new();
-                let _ = (&lock).take(20).read_to_string(&mut process);
-                let process = if process.trim().is_empty() {
-                    "unknown"
-                } else {
-                    process.trim()
-                }
-                .to_owned();
-                return Err(StoreError::InUse { path, process });
-            }
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
-        }
-        // Who has it is for people only; but that it can be written shows now, not at the first snapshot.
-        let owned = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        owned.map_err(unusable)?;
+        private_files::make_directory(&path).map_err(unusable)?;
+        let lock = private_files::lock(&path.join(LOCK)).map_err(|error| match error {
+            LockError::InUse { process } => StoreError::InUse {
+                path: path.clone(),
+                process,
+            },
+            LockError::Io(source) => unusable(source),
+        })?;
         Ok(Self {
             path,
             _lock: lock,
@@ -219,26 +195,7 @@ impl StateDirectory {
     /// # Errors
     /// The file system's.
     pub fn set_aside(&self, reason: &str) -> io::Result<Option<PathBuf>> {
-        let mut kept: Vec<u64> = self.numbered(SET_ASIDE)?;
-        let next = kept.last().map_or(1, |last| last.saturating_add(1));
-        let aside = self.path.join(format!("{SET_ASIDE}{next}"));
-        match fs::rename(self.path.join(SNAPSHOT), &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            renamed => renamed?,
-        }
-        kept.push(next);
-        for old in kept.iter().take(kept.len().saturating_sub(MAX_SET_ASIDE)) {
-            remove_if_there(&self.path.join(format!("{SET_ASIDE}{old}.why")))?;
-            remove_if_there(&self.path.join(format!("{SET_ASIDE}{old}")))?;
-        }
-        let mut why = private()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(with_suffix(&aside, ".why"))?;
-        writeln!(why, "{reason}")?;
-        self.sync_directory()?;
-        Ok(Some(aside))
+        private_files::set_aside(&self.path, SNAPSHOT, reason)
     }
 
     /// How many snapshots lie aside.
@@ -246,33 +203,17 @@ impl StateDirectory {
     /// # Errors
     /// The file system's.
     pub fn set_aside_snapshots(&self) -> io::Result<usize> {
-        Ok(self.numbered(SET_ASIDE)?.len())
+        let prefix = format!("{SNAPSHOT}{}", private_files::CORRUPT);
+        Ok(private_files::numbered(&self.path, &prefix)?.len())
     }
 
     /// Epochs of the journals there are, ascending.
     fn epochs(&self) -> io::Result<Vec<u64>> {
-        self.numbered(JOURNAL)
-    }
-
-    /// The numbers of the files named `prefix` and a number, ascending.
-    fn numbered(&self, prefix: &str) -> io::Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        for file in fs::read_dir(&self.path)? {
-            let name = file?.file_name();
-            let number: Option<u64> = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(prefix))
-                .and_then(|rest| rest.parse().ok());
-            numbers.extend(number);
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
+        private_files::numbered(&self.path, JOURNAL)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        File::open(&self.path)?.sync_all()?;
-        Ok(())
+        private_files::sync_directory(&self.path)
     }
 
     fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
@@ -284,7 +225,7 @@ impl StateDirectory {
         let temporary = self.path.join(format!("{name}{TEMPORARY}"));
         let write = || {
             remove_if_there(&temporary)?; // left by a crash
-            let mut file = private().write(true).create_new(true).open(&temporary)?;
+            let mut file = private_files::options().write(true).create_new(true).open(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             drop(file);
@@ -328,7 +269,7 @@ impl Store for StateDirectory {
         let mut current = self.journal();
         let path = self.path.join(journal_name(epoch));
         let begin = || {
-            let file = private().append(true).create(true).open(&path)?;
+            let file = private_files::options().append(true).create(true).open(&path)?;
             if file.metadata()?.len() > 0 {
                 return Err(io::Error::from(io::ErrorKind::AlreadyExists));
             }
@@ -419,14 +360,6 @@ impl Journal {
     }
 }
 
-/// Options for files that only their owner reads.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    options.mode(0o600);
-    options
-}
-
 fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
@@ -441,19 +374,6 @@ fn journal_name(epoch: u64) -> String {
     format!("{JOURNAL}{epoch:020}")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 /// The system's error with the file and what to do; its kind stays.
 fn told(path: &Path, advice: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}; {advice}", path.display()))
@@ -462,6 +382,8 @@ fn told(path: &Path, advice: &str, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
@@ -546,7 +468,7 @@ mod tests {
             let aside = store.set_aside("its checksum does not fit").unwrap().unwrap();
             assert_eq!(fs::read(&aside).unwrap(), [n]);
             assert_eq!(
-                fs::read_to_string(with_suffix(&aside, ".why")).unwrap(),
+                fs::read_to_string(private_files::with_suffix(&aside, ".why")).unwrap(),
                 "its checksum does not fit\n"
             );
             assert_eq!(store.load().unwrap().snapshot, None);

@@ -1,13 +1,16 @@
 //! A request's way through the rooms: threads, deadlines and queues between pure functions.
 //!
 //! What enters: requests from receivers, through [`Intake`]. What leaves: the same bytes with verdicts, to the exporter;
-//! the exporter's answer, to the caller. Promises: the caller's acknowledgement waits for the next hop's; whatever goes
+//! the exporter's answer, to the caller. Promises: the caller's acknowledgement waits for the exporter's, which has sent the
+//! records or has them on disk; whatever goes
 //! wrong with a verdict, the records are delivered; opens and merges are in the journal before the records leave.
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
+pub mod counted;
 mod desk;
 pub mod embedding;
 pub mod events;
+pub mod fan_out;
 pub mod feedback;
 mod fitting;
 pub mod incidents;
@@ -226,11 +229,6 @@ impl Pipeline {
         of_tenant.collect()
     }
 
-    /// The way out.
-    pub fn exporter(&self) -> &Arc<dyn Exporter> {
-        &self.exporter
-    }
-
     /// Whether there is a model and it works.
     pub fn model_healthy(&self) -> bool {
         self.embeddings.healthy()
@@ -287,10 +285,8 @@ impl Pipeline {
         let outcome = self.exporter.export(Request { body, ..request }).await;
         if outcome.is_ok() {
             self.metrics.receiver_accepted_log_records.add(records);
-            self.metrics.exporter_sent_log_records.add(records);
         } else {
             self.metrics.receiver_refused_log_records.add(records);
-            self.metrics.exporter_send_failed_log_records.add(records);
         }
         outcome
     }

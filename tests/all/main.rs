@@ -39,6 +39,8 @@ mod fuzzed;
 mod model;
 /// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.
 mod otlp;
+/// What a sending queue keeps, whatever happens.
+mod queueing;
 /// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).
 mod receiving;
 /// What an OTLP client gets from the HTTP receiver (CONFORMANCE items 1–10, 12, 13), down to the bytes on the socket.

@@ -3,6 +3,8 @@
 //! What enters: `receivers`, `processors`, `exporters` and `extensions`. What leaves: settings, checked by who owns them.
 //! Promise: all sections of a component are read, so that all that is wrong is told of. Absent on purpose: what runs.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -12,17 +14,24 @@ use super::{
         read::{join, known_keys, refuse_unknown},
         settings::{
             Detection, DetectionMode, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor,
-            Protocols, Receiver, State, detection_keys, embedding_keys,
+            Protocols, Queued, Receiver, State, detection_keys, embedding_keys,
         },
     },
     Defined, Resolver,
 };
 use crate::{
     edge::{
-        api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
-        authenticate_bearer::Settings as BearerTokenSettings, memory_limiter::Settings as MemoryLimiterSettings,
-        notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
-        receive_grpc::Settings as GrpcSettings, receive_http::Settings as HttpSettings,
+        api::Settings as ApiSettings,
+        authenticate_basic::Settings as BasicAuthSettings,
+        authenticate_bearer::Settings as BearerTokenSettings,
+        export_http::Settings as OtlpHttpSettings,
+        export_otlp::{RetrySettings, Settings as OtlpSettings},
+        memory_limiter::Settings as MemoryLimiterSettings,
+        notify_alertmanager::Settings as AlertmanagerSettings,
+        notify_webhook::Settings as WebhookSettings,
+        queue::{Settings as QueueSettings, StorageSettings},
+        receive_grpc::Settings as GrpcSettings,
+        receive_http::Settings as HttpSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -234,8 +243,12 @@ impl Resolver {
 
     pub(super) fn exporter(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Exporter> {
         let exporter = match kind.name {
-            "otlp_grpc" => Exporter::OtlpGrpc(self.read(node, key)?),
-            "otlp_http" => Exporter::OtlpHttp(self.read(node, key)?),
+            "otlp_grpc" => {
+                Exporter::OtlpGrpc(self.queued(node, key, |otlp: &mut OtlpSettings| &mut otlp.retry_on_failure)?)
+            }
+            "otlp_http" => {
+                Exporter::OtlpHttp(self.queued(node, key, |otlp: &mut OtlpHttpSettings| &mut otlp.retry_on_failure)?)
+            }
             "file" => Exporter::File(self.read(node, key)?),
             _ => Exporter::Debug(self.read(node, key)?),
         };
@@ -243,13 +256,62 @@ impl Resolver {
             node,
             key,
             match &exporter {
-                Exporter::OtlpGrpc(settings) => settings.validate(),
-                Exporter::OtlpHttp(settings) => settings.validate(),
+                Exporter::OtlpGrpc(settings) => settings.exporter.validate(),
+                Exporter::OtlpHttp(settings) => settings.exporter.validate(),
                 Exporter::File(settings) => settings.validate(),
                 Exporter::Debug(_) => Ok(()),
             },
         )?;
         Some(exporter)
+    }
+
+    /// Reads an exporter with its queue. What waits on disk may wait for ever, unless something else was written.
+    fn queued<T: DeserializeOwned>(
+        &self,
+        node: &Node,
+        key: &str,
+        retries: impl FnOnce(&mut T) -> &mut RetrySettings,
+    ) -> Option<Queued<T>> {
+        const QUEUE: &str = "sending_queue";
+        if !self.is_section(node, key, "endpoint: host:4317") {
+            return None;
+        }
+        refuse_unknown(node, key, &[known_keys::<T>(), &[QUEUE]].concat(), &self.findings);
+        let own = node
+            .entries()
+            .iter()
+            .filter(|entry| known_keys::<T>().contains(&entry.key.as_str()));
+        let own = Node {
+            content: Content::Mapping(own.cloned().collect()),
+            ..node.clone()
+        };
+        let exporter: Option<T> = self.read(&own, key);
+        let Some(section) = node.entry(QUEUE).map(|entry| &entry.value) else {
+            let sending_queue = QueueSettings {
+                enabled: false,
+                ..QueueSettings::default()
+            };
+            return exporter.map(|exporter| Queued {
+                exporter,
+                sending_queue,
+            });
+        };
+        let key = join(key, QUEUE);
+        let sending_queue: Option<QueueSettings> = self.read(section, &key);
+        let valid = sending_queue.as_ref().map(QueueSettings::validate);
+        let sending_queue =
+            sending_queue.filter(|_| valid.is_some_and(|valid| self.check(section, &key, valid).is_some()));
+        let mut queued = Queued {
+            exporter: exporter?,
+            sending_queue: sending_queue?,
+        };
+        let retry = node
+            .entry("retry_on_failure")
+            .and_then(|entry| entry.value.entry("max_elapsed_time"));
+        if queued.sending_queue.enabled && retry.is_none_or(|entry| entry.value.is_null()) {
+            retries(&mut queued.exporter).max_elapsed_time = Duration::ZERO;
+        }
+        Some(queued)
     }
 
     pub(super) fn extension(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Extension> {
@@ -264,6 +326,11 @@ impl Resolver {
                 let basic: BasicAuthSettings = self.read(node, key)?;
                 self.check(node, key, basic.validate())?;
                 Extension::BasicAuth(basic)
+            }
+            "file_storage" => {
+                let storage: StorageSettings = self.read(node, key)?;
+                self.check(node, key, storage.validate())?;
+                Extension::FileStorage(storage)
             }
             _ => {
                 let api: ApiSettings = self.read(node, key)?;

@@ -6,6 +6,7 @@
 //! model: what only a start can show.
 
 mod define;
+mod queues;
 mod service;
 
 use std::cell::RefCell;
@@ -44,6 +45,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     config.extensions = resolver.components(root, Role::Extension, &mut defined, Resolver::extension);
     config.service = resolver.service(root, &defined);
     resolver.check_events_exporter(root, &config, &defined);
+    resolver.check_queues(root, &config, &defined);
     resolver.warn_of_unused(&config, &defined, warnings);
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
@@ -190,9 +192,6 @@ impl Resolver {
     /// What runs, if the pipeline is whole.
     fn running(&self, config: &Config) -> Option<Settings> {
         let pipeline = config.service.pipelines.values().next()?;
-        let [exporter] = &*pipeline.exporters else {
-            return None;
-        };
         let of_kind = |kind: &str| pipeline.processors.iter().find(|id| id.kind == kind);
         let processor = of_kind(HARBINGER)?;
         let harbinger = config.harbinger(processor)?;
@@ -203,7 +202,8 @@ impl Resolver {
                 Processor::Harbinger(_) => None,
             },
         };
-        let events_exporter = match config.events_exporter(processor).filter(|id| id != exporter) {
+        let by_the_records_way = |id: &ComponentId| *pipeline.exporters == [id.clone()];
+        let events_exporter = match config.events_exporter(processor).filter(|id| !by_the_records_way(id)) {
             None => None,
             Some(other) => Some((other.clone(), config.exporters.get(&other)?.clone())),
         };
@@ -212,7 +212,7 @@ impl Resolver {
             memory_limiter,
             processor: processor.clone(),
             harbinger: harbinger.clone(),
-            exporter: (exporter.clone(), config.exporters.get(exporter)?.clone()),
+            exporters: chosen(&config.exporters, &pipeline.exporters).filter(|exporters| !exporters.is_empty())?,
             events_exporter,
             extensions: chosen(&config.extensions, &config.service.extensions)?,
             telemetry: config.service.telemetry.clone(),

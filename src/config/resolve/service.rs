@@ -129,15 +129,12 @@ impl Resolver {
                 "`memory_limiter` refuses before anything is done; write it first: `[memory_limiter, harbinger]`",
             );
         }
-        match pipeline.exporters.len() {
-            _ if written(Role::Exporter) == 0 => self.tell(at("exporters"), join(key, "exporters"), "no exporter, so no log would go out; write `exporters: [otlp_grpc]`"),
-            0 | 1 => {}
-            _ => self.tell(
+        if written(Role::Exporter) == 0 {
+            self.tell(
                 at("exporters"),
                 join(key, "exporters"),
-                "several exporters come with sending queues, in a later version; write one, and let a Collector behind it \
-                 fan out",
-            ),
+                "no exporter, so no log would go out; write `exporters: [otlp_grpc]`",
+            );
         }
         pipeline
     }

@@ -11,7 +11,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{MAX_SNAPSHOT_BYTES, SNAPSHOT, StateDirectory, read, remove_if_there};
+use super::{MAX_SNAPSHOT_BYTES, SNAPSHOT, StateDirectory, read};
+use crate::edge::transport::private_files::remove_if_there;
 
 const KEPT: &str = "snapshot-";
 const REPLACED: &str = ".replaced";

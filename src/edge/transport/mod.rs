@@ -1,5 +1,5 @@
 //! Transport: what edges share: what receivers do with a request and exporters with an answer, in whatever protocol; gRPC's
-//! frames, OTLP JSON, HTTP/1 for the notifiers, and TLS for all.
+//! frames, OTLP JSON, HTTP/1 for the notifiers, TLS for all, and files of one's own for the state directory and the queues.
 //!
 //! What enters: bodies, headers and refusals. What leaves: message bytes, statuses and framed bodies.
 //! Promise: a message body is copied at most once on its way in and not at all on its way out; every buffer has a
@@ -20,6 +20,8 @@ pub mod metadata;
 pub mod next_hop;
 pub mod otlp_json;
 pub mod partial_success;
+pub mod parts;
+pub mod private_files;
 pub mod punctual;
 pub mod reception;
 pub mod reloading;

@@ -1,6 +1,7 @@
 //! The one thing an `ExportLogsServiceResponse` can say: that some records were rejected.
 //!
-//! What enters: response bytes of a next hop. What leaves: its `partial_success`, if it says anything.
+//! What enters: response bytes of a next hop. What leaves: its `partial_success`, if it says anything; and such a response, for
+//! a caller whose request was sent in parts.
 //! Promise: two levels of fields are read and nothing else; bytes that are no such message are told apart.
 //! Absent on purpose: prost, whose decoding of a whole message this stands in for.
 
@@ -16,6 +17,16 @@ pub struct PartialSuccess {
     pub rejected_log_records: i64,
     /// Why.
     pub error_message: String,
+}
+
+impl PartialSuccess {
+    /// What another part of the same request was answered: counts add up, of the messages the first stays.
+    pub fn add(&mut self, other: Self) {
+        self.rejected_log_records = self.rejected_log_records.saturating_add(other.rejected_log_records);
+        if self.error_message.is_empty() {
+            self.error_message = other.error_message;
+        }
+    }
 }
 
 /// Longest message kept, in bytes.
@@ -39,6 +50,27 @@ pub fn read(response: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
         _ => Ok(()),
     })?;
     Ok((found != PartialSuccess::default()).then_some(found))
+}
+
+/// The response that says `partial`.
+pub fn write(partial: &PartialSuccess) -> Vec<u8> {
+    use prost::encoding::{WireType, encode_key, encode_varint};
+    let (mut inner, mut response) = (Vec::new(), Vec::new());
+    if partial.rejected_log_records != 0 {
+        encode_key(1, WireType::Varint, &mut inner);
+        encode_varint(partial.rejected_log_records.cast_unsigned(), &mut inner);
+    }
+    if !partial.error_message.is_empty() {
+        encode_key(2, WireType::LengthDelimited, &mut inner);
+        encode_varint(partial.error_message.len() as u64, &mut inner);
+        inner.extend_from_slice(partial.error_message.as_bytes());
+    }
+    if !inner.is_empty() {
+        encode_key(1, WireType::LengthDelimited, &mut response);
+        encode_varint(inner.len() as u64, &mut response);
+        response.extend_from_slice(&inner);
+    }
+    response
 }
 
 enum Value<'a> {
@@ -113,7 +145,10 @@ mod tests {
             let written = ExportLogsPartialSuccess { rejected_log_records, error_message: error_message.clone() };
             let expected = PartialSuccess { rejected_log_records, error_message };
             let expected = (expected != PartialSuccess::default()).then_some(expected);
-            prop_assert_eq!(read(&encoded(Some(written))), Ok(expected));
+            prop_assert_eq!(read(&encoded(Some(written.clone()))), Ok(expected.clone()));
+            if let Some(partial) = expected {
+                prop_assert_eq!(write(&partial), encoded(Some(written)));
+            }
         }
 
         #[test]

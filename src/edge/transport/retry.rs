@@ -104,12 +104,17 @@ impl Failure {
 
 impl From<status::Answer> for Failure {
     fn from(answer: status::Answer) -> Self {
+        let is_too_large = answer.is_too_large();
         let status::Answer {
             code,
             message,
             details,
             retry_after,
         } = answer;
+        if is_too_large {
+            let code = Code::ResourceExhausted;
+            return Self::Final { code, message, details };
+        }
         if status::retried(code, retry_after.is_some()) {
             return Self::Passing {
                 message: format!("{}: {message}", status::name(code)),
@@ -372,6 +377,37 @@ mod tests {
         // 10 s of silence, 5 s of waiting, and 5 s until the deadline.
         assert_eq!((started.elapsed(), retries), (seconds(20), 1));
         assert!(matches!(result, Err(Refusal::Unavailable { message, .. }) if message.contains("no answer in time")));
+    }
+
+    /// tonic says so with a code that is retried otherwise.
+    #[test]
+    fn known_loss_a_request_that_is_too_large_is_not_sent_again_for_ever() {
+        let failure = |code, message: &str| {
+            let answer = status::Answer {
+                code,
+                message: message.into(),
+                details: Bytes::new(),
+                retry_after: None,
+            };
+            Failure::from(answer)
+        };
+        let tonic = "Error, decoded message length too large: found 5000 bytes, the limit is: 4096 bytes";
+        for failure in [
+            failure(Code::OutOfRange, tonic),
+            failure(Code::ResourceExhausted, "quota"),
+        ] {
+            assert!(
+                matches!(
+                    failure,
+                    Failure::Final {
+                        code: Code::ResourceExhausted,
+                        ..
+                    }
+                ),
+                "{failure:?}"
+            );
+        }
+        assert!(matches!(failure(Code::OutOfRange, "later"), Failure::Passing { .. }));
     }
 
     #[test]

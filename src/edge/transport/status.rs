@@ -134,6 +134,15 @@ pub fn answer(headers: &HeaderMap) -> Option<Answer> {
     })
 }
 
+impl Answer {
+    /// Whether it says that the request is larger than the next hop reads. tonic says so with OUT_OF_RANGE, which the table
+    /// has retried: for ever, as the request does not shrink.
+    pub fn is_too_large(&self) -> bool {
+        let by_code = self.code == Code::ResourceExhausted && self.retry_after.is_none();
+        by_code || (self.code == Code::OutOfRange && self.message.contains("message length too large"))
+    }
+}
+
 /// What an HTTP status without a gRPC status means (gRPC's `http-grpc-status-mapping`), as far as OTLP agrees:
 /// 429, 502, 503 and 504 are retried.
 pub fn of_http(status: http::StatusCode) -> Code {

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(super) mod build;
+mod halve;
 mod malformed;
 mod plain;
 mod record;
@@ -18,6 +19,7 @@ mod value;
 mod wire;
 mod written;
 
+pub use halve::{halve, record_count};
 pub use malformed::{Defect, Malformed};
 pub use record::{Record, Resource};
 pub use validate::{MAX_DEPTH, Message};

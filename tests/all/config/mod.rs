@@ -264,7 +264,7 @@ fn the_reference_never_goes_stale() {
 processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
 exporters:
   {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, file: {path: ./harbinger-out.jsonl}, debug: }
-extensions: {health_check: , harbinger_api: }
+extensions: {health_check: , harbinger_api: , file_storage: }
 service:
   extensions: [health_check, harbinger_api]
   pipelines: {logs: {receivers: [otlp], processors: [memory_limiter, harbinger], exporters: [otlp_grpc]}}",
@@ -296,6 +296,59 @@ fn differences(key: &str, printed: &serde_yaml::Value, written: &serde_yaml::Val
         _ if printed == written => {}
         _ => different.push(format!("{key} is {written:?}, must be {printed:?}")),
     }
+}
+
+/// With a queue the caller does not wait, so retries need no end; what is written holds.
+#[test]
+fn with_a_queue_retries_never_end_unless_they_are_told_to() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    let elapsed = |sets: &[&str]| {
+        let queue = [
+            "extensions.file_storage=",
+            "service.extensions=[file_storage]",
+            "exporters.otlp_grpc.sending_queue={storage: file_storage}",
+        ];
+        let settings = load(&[&files.path("c.yaml")], &[&queue, sets].concat())
+            .unwrap()
+            .settings;
+        let [(_, config::Exporter::OtlpGrpc(otlp))] = settings.exporters.as_slice() else {
+            panic!()
+        };
+        (
+            otlp.exporter.retry_on_failure.max_elapsed_time.as_secs(),
+            settings.exporters[0].1.sending_queue().is_some(),
+        )
+    };
+    assert_eq!(elapsed(&[]), (0, true));
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.retry_on_failure.initial_interval=1s"]),
+        (0, true)
+    );
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.retry_on_failure.max_elapsed_time=1h"]),
+        (3600, true)
+    );
+    assert_eq!(
+        elapsed(&["exporters.otlp_grpc.sending_queue.enabled=false"]),
+        (300, false)
+    );
+}
+
+/// One destination may be waited for; `debug` never has to be.
+#[test]
+fn several_exporters_run_when_all_but_one_have_queues() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    let sets = [
+        "extensions.file_storage/fast=",
+        "service.extensions=[file_storage/fast]",
+        "exporters.otlp_grpc/second={endpoint: 'http://other:4317', sending_queue: {storage: file_storage/fast}}",
+        "exporters.debug=",
+        "service.pipelines.logs.exporters=[otlp_grpc, otlp_grpc/second, debug]",
+        "processors.harbinger.events.exporter=otlp_grpc/second",
+    ];
+    let settings = load(&[&files.path("c.yaml")], &sets).unwrap().settings;
+    assert_eq!((settings.exporters.len(), settings.all_exporters().count()), (3, 3));
+    assert_eq!(settings.events_exporter.unwrap().0.to_string(), "otlp_grpc/second");
 }
 
 /// Values of headers are secrets; the names of headers that are passed on are not.

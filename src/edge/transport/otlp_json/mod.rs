@@ -19,7 +19,7 @@ mod write;
 use Kind::{Base64, Bool, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Text, Uint32};
 
 pub use read::{JsonError, to_protobuf};
-pub use write::to_json;
+pub use write::{UnwritableError, to_json};
 
 /// A message of the schema.
 #[derive(Debug)]
