@@ -90,7 +90,12 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pages = bind_pages(settings).await?;
     let apis = bind_apis(settings).await?;
     let metrics = Arc::new(Metrics::default());
-    let pipeline = Arc::new(start_pipeline(settings, require_model, &identities, Arc::clone(&metrics))?);
+    let pipeline = Arc::new(start_pipeline(
+        settings,
+        require_model,
+        &identities,
+        Arc::clone(&metrics),
+    )?);
     let listeners = ways_out::listen(settings, &identities, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
 

@@ -9,9 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     config::{Extension, Settings},
-    edge::{
-        AuthSettings, Authenticator, Credentials, authenticate_basic::Basic, authenticate_bearer::BearerToken,
-    },
+    edge::{AuthSettings, Authenticator, Credentials, authenticate_basic::Basic, authenticate_bearer::BearerToken},
 };
 
 enum Identity {

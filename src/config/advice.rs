@@ -157,6 +157,10 @@ pub fn is_secret(key: &str) -> bool {
     if key.ends_with(".from_context") {
         return false;
     }
+    // Users that were written where their section belongs.
+    if key.ends_with(".htpasswd") || key.ends_with(".client_auth") {
+        return true;
+    }
     let mut steps = key.split('.').map(|step| step.split('[').next().unwrap_or(step));
     steps.any(|step| {
         let step = step.to_ascii_lowercase();

@@ -96,7 +96,9 @@ pub fn is_loopback(endpoint: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether two endpoints are one on this machine, as far as their text tells.
@@ -140,7 +142,12 @@ mod tests {
 
     #[test]
     fn loopback_is_this_machine_alone() {
-        for own in ["localhost:4317", "127.0.0.1:1", "http://[::1]:4317", "https://LOCALHOST:1/"] {
+        for own in [
+            "localhost:4317",
+            "127.0.0.1:1",
+            "http://[::1]:4317",
+            "https://LOCALHOST:1/",
+        ] {
             assert!(is_loopback(own), "{own}");
         }
         for open in [":4317", "0.0.0.0:4317", "[::]:4317", "http://hop:4317", "10.0.0.1:4317"] {

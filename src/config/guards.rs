@@ -32,7 +32,11 @@ enum Side {
 /// Puts a finding in `findings` for every authenticator that cannot work, and in `warnings` what is unsafe.
 pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &mut Vec<Finding>) {
     let finding = |steps: &[String], below: &[&str], message: String| {
-        let steps: Vec<String> = steps.iter().cloned().chain(below.iter().map(|step| (*step).to_owned())).collect();
+        let steps: Vec<String> = steps
+            .iter()
+            .cloned()
+            .chain(below.iter().map(|step| (*step).to_owned()))
+            .collect();
         Finding::new(endpoints::place(root, &steps), steps.join("."), message)
     };
     for named in named(settings) {
@@ -44,20 +48,36 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             findings.borrow_mut().push(found);
         } else if !named.is_encrypted && !endpoints::is_loopback(named.endpoint) {
             let message = match named.side {
-                Side::Receiver => "callers send their secrets in plain text, for everybody between to read; write `tls: {cert_file: …, key_file: …}`",
-                Side::Exporter => "our secret goes out in plain text, for everybody between to read; write `endpoint: https://…`",
+                Side::Receiver => {
+                    "callers send their secrets in plain text, for everybody between to read; write `tls: {cert_file: …, key_file: …}`"
+                }
+                Side::Exporter => {
+                    "our secret goes out in plain text, for everybody between to read; write `endpoint: https://…`"
+                }
             };
             warnings.push(finding(&named.steps, &["auth"], message.to_owned()));
         }
     }
-    for (id, exporter) in exporters(settings) {
-        if let Exporter::OtlpGrpc(otlp) = exporter
-            && otlp.tls.insecure_skip_verify
-        {
-            let steps = ["exporters".to_owned(), id.to_string()];
-            let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";
-            warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
-        }
+    let processor = settings.processor.to_string();
+    let notifiers = &settings.harbinger.notifiers;
+    let notifier = |name: &str| {
+        ["processors", &processor, "notifiers", name]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let unverified = exporters(settings)
+        .filter_map(|(id, exporter)| match exporter {
+            Exporter::OtlpGrpc(otlp) => Some((vec!["exporters".to_owned(), id.to_string()], &otlp.tls)),
+            Exporter::File(_) | Exporter::Debug(_) => None,
+        })
+        .chain([
+            (notifier("alertmanager"), &notifiers.alertmanager.tls),
+            (notifier("webhook"), &notifiers.webhook.tls),
+        ])
+        .filter(|(_, tls)| tls.insecure_skip_verify);
+    for (steps, _) in unverified {
+        let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";
+        warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
     }
 }
 
@@ -69,7 +89,9 @@ fn named(settings: &Settings) -> Vec<Named<'_>> {
     let receivers = settings.receivers.iter().map(|(id, Receiver::Otlp(otlp))| {
         let grpc = &otlp.protocols.grpc;
         Named {
-            steps: ["receivers", &id.to_string(), "protocols", "grpc"].map(str::to_owned).to_vec(),
+            steps: ["receivers", &id.to_string(), "protocols", "grpc"]
+                .map(str::to_owned)
+                .to_vec(),
             authenticator: grpc.auth.as_ref().map(|auth| auth.authenticator.as_str()),
             endpoint: &grpc.endpoint,
             is_encrypted: grpc.tls.is_some(),
@@ -91,18 +113,23 @@ fn named(settings: &Settings) -> Vec<Named<'_>> {
 
 /// Whether the extension `authenticator` runs and can be asked by this side.
 fn fits(settings: &Settings, authenticator: &str, side: Side) -> Result<(), String> {
-    let running = settings.extensions.iter().find(|(id, _)| id.to_string() == authenticator);
+    let running = settings
+        .extensions
+        .iter()
+        .find(|(id, _)| id.to_string() == authenticator);
     match running.map(|(_, extension)| (extension, side)) {
         Some((Extension::BearerTokenAuth(_), _)) => Ok(()),
         Some((Extension::BasicAuth(basic), Side::Receiver)) if basic.htpasswd.is_some() => Ok(()),
         Some((Extension::BasicAuth(basic), Side::Exporter)) if basic.client_auth.is_some() => Ok(()),
-        Some((Extension::BasicAuth(_), Side::Receiver)) => {
-            Err(format!("`{authenticator}` knows no users; write its `htpasswd: {{file: PATH}}`"))
-        }
+        Some((Extension::BasicAuth(_), Side::Receiver)) => Err(format!(
+            "`{authenticator}` knows no users; write its `htpasswd: {{file: PATH}}`"
+        )),
         Some((Extension::BasicAuth(_), Side::Exporter)) => Err(format!(
             "`{authenticator}` does not know who we are; write its `client_auth: {{username: …, password: …}}`"
         )),
-        Some(_) => Err(format!("`{authenticator}` is no authenticator; there are `bearertokenauth` and `basicauth`")),
+        Some(_) => Err(format!(
+            "`{authenticator}` is no authenticator; there are `bearertokenauth` and `basicauth`"
+        )),
         None => Err(format!(
             "`{authenticator}` does not run; define it in `extensions`, as `bearertokenauth: {{filename: PATH}}`, and list it in \
              `service.extensions`"

@@ -26,10 +26,16 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     let processor = &settings.processor;
     let notifiers = &settings.harbinger.notifiers;
     for (name, endpoint, tls) in [
-        ("alertmanager", &notifiers.alertmanager.endpoint, &notifiers.alertmanager.tls),
+        (
+            "alertmanager",
+            &notifiers.alertmanager.endpoint,
+            &notifiers.alertmanager.tls,
+        ),
         ("webhook", &notifiers.webhook.endpoint, &notifiers.webhook.tls),
     ] {
-        if endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("https://"))
+        if endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.starts_with("https://"))
             && let Err(problem) = tls.check_files()
         {
             tell(format!("processors.{processor}.notifiers.{name}"), problem);

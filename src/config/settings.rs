@@ -17,8 +17,9 @@ use super::{
 use crate::{
     edge::{
         api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
-        authenticate_bearer::Settings as BearerTokenSettings, export_debug::Settings as DebugSettings, export_file::Settings as FileSettings,
-        export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings, model::Settings as ModelSettings,
+        authenticate_bearer::Settings as BearerTokenSettings, export_debug::Settings as DebugSettings,
+        export_file::Settings as FileSettings, export_otlp::Settings as OtlpSettings,
+        health::Settings as HealthSettings, model::Settings as ModelSettings,
         notify_alertmanager::Settings as AlertmanagerSettings, notify_webhook::Settings as WebhookSettings,
         receive_grpc::Settings as GrpcSettings,
     },

@@ -83,7 +83,8 @@ impl Settings {
                 return Err("htpasswd: no users; write `file: PATH` or `inline: …`".into());
             }
             if let Some(inline) = &htpasswd.inline {
-                users(inline.reveal(), &mut Vec::new()).map_err(|problem| format!("`htpasswd`: `inline`: {problem}"))?;
+                users(inline.reveal(), &mut Vec::new())
+                    .map_err(|problem| format!("`htpasswd`: `inline`: {problem}"))?;
             }
         }
         if let Some(client) = &self.client_auth {
@@ -116,6 +117,7 @@ struct Users {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct Basic {
     sealing: Sealing,
     users: Option<Reloading<Users>>,
@@ -155,7 +157,12 @@ impl Basic {
         let (name, password) = shown(headers).ok_or(Stranger::Unknown)?;
         let users = self.users.as_ref().ok_or(Stranger::Unknown)?.current().await;
         let claim = self.sealing.seal(format!("{name}:{password}").as_bytes());
-        if users.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&claim) {
+        if users
+            .right
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&claim)
+        {
             return Ok(());
         }
         let user = users.all.iter().find(|user| user.name == name);
@@ -226,7 +233,8 @@ fn load_users(settings: &Htpasswd) -> Result<Reloading<Users>, FileError> {
     Reloading::load(named.iter().cloned().collect(), RELOAD_INTERVAL, move |contents| {
         let mut all = Vec::new();
         if let Some(inline) = &inline {
-            users(inline.reveal(), &mut all).map_err(|problem| FileError::Missing(format!("htpasswd.inline: {problem}")))?;
+            users(inline.reveal(), &mut all)
+                .map_err(|problem| FileError::Missing(format!("htpasswd.inline: {problem}")))?;
         }
         if let (Some(file), Some(content)) = (&named, contents.first()) {
             let text = std::str::from_utf8(content).map_err(|_| file.unusable("not UTF-8"))?;
@@ -245,14 +253,21 @@ fn users(text: &str, all: &mut Vec<User>) -> Result<(), String> {
     let before = all.len();
     for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let number = index + 1;
-        let Some((name, password)) = line.split_once(':').filter(|(name, password)| !name.is_empty() && !password.is_empty())
+        let Some((name, password)) = line
+            .split_once(':')
+            .filter(|(name, password)| !name.is_empty() && !password.is_empty())
         else {
             return Err(format!("line {number} is not `user:password`"));
         };
         let password = match password.split('$').collect::<Vec<_>>().as_slice() {
             ["", "2a" | "2b" | "2y", cost, rest] if rest.len() == 53 => {
-                if !cost.parse().is_ok_and(|cost: u32| (4..=MAX_BCRYPT_COST).contains(&cost)) {
-                    return Err(format!("line {number} has a cost over {MAX_BCRYPT_COST}; make it by `htpasswd -nB -C 10 USER`"));
+                if !cost
+                    .parse()
+                    .is_ok_and(|cost: u32| (4..=MAX_BCRYPT_COST).contains(&cost))
+                {
+                    return Err(format!(
+                        "line {number} has a cost over {MAX_BCRYPT_COST}; make it by `htpasswd -nB -C 10 USER`"
+                    ));
                 }
                 Known::Bcrypt(password.to_owned())
             }

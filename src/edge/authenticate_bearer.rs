@@ -83,6 +83,7 @@ struct Tokens {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct BearerToken {
     scheme: String,
     header: HeaderName,
@@ -110,7 +111,8 @@ impl BearerToken {
             };
             let mut all = written.clone();
             for content in contents {
-                let text = std::str::from_utf8(content).map_err(|_| refuse("not UTF-8: write one token a line".into()))?;
+                let text =
+                    std::str::from_utf8(content).map_err(|_| refuse("not UTF-8: write one token a line".into()))?;
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
                 all.extend(lines.map(Secret::from));
             }

@@ -118,7 +118,9 @@ impl Settings {
     fn next_hop(&self) -> Result<Uri, String> {
         let written = self.endpoint.as_str();
         if written.contains('@') {
-            return Err("`endpoint` holds a user name: write it without, and `auth: {authenticator: basicauth}`".into());
+            return Err(
+                "`endpoint` holds a user name: write it without, and `auth: {authenticator: basicauth}`".into(),
+            );
         }
         let (scheme, address) = match written.split_once("://") {
             None if written.is_empty() => {
@@ -168,6 +170,7 @@ pub struct Counters {
 }
 
 /// One destination.
+#[derive(Debug)]
 pub struct OtlpExporter {
     name: String,
     channels: Vec<Channel>,
@@ -333,10 +336,7 @@ impl OtlpExporter {
             let (name, value) = credentials.header().await;
             call.headers_mut().insert(name, value);
         }
-        let response = channel
-            .call(call)
-            .await
-            .map_err(|error| lost(&error))?;
+        let response = channel.call(call).await.map_err(|error| lost(&error))?;
         self.answer(response).await
     }
 
@@ -500,7 +500,10 @@ mod tests {
         }
         assert_eq!(next_hop("http://[::1]:4317", true).unwrap(), "http://[::1]:4317/");
         let secret = next_hop("https://ann:hunter2@hop:4317", true).unwrap_err();
-        assert!(secret.contains("auth: {authenticator: ") && !secret.contains("hunter2"), "{secret}");
+        assert!(
+            secret.contains("auth: {authenticator: ") && !secret.contains("hunter2"),
+            "{secret}"
+        );
     }
 
     #[test]

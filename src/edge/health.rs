@@ -103,7 +103,10 @@ impl Pages {
 
     /// Serves the pages until the task is dropped.
     pub async fn serve(self, pages: Vec<Page>) -> Infallible {
-        let (pages, entrance) = (Arc::new(pages), Entrance::new(MAX_CONNECTIONS, "the bound of a status page", None));
+        let (pages, entrance) = (
+            Arc::new(pages),
+            Entrance::new(MAX_CONNECTIONS, "the bound of a status page", None),
+        );
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 sleep(ACCEPT_PAUSE).await;

@@ -29,14 +29,12 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    AuthSettings, Authenticator, Intake, Metadata, Request, Stranger,
-    auth::Nobody,
+    AuthSettings, Authenticator, Intake, Metadata, Nobody, Request, Stranger,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
         compression::{self, Compression, DecompressionError},
         connections,
-        entrance::Entrance,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
         listening, metadata, status, tls,
     },
@@ -45,6 +43,7 @@ use super::{
 pub use super::transport::{
     admission::Admission,
     connections::{Keepalive, ServerParameters},
+    entrance::Entrance,
     listening::BindError,
     tls::{ServerSettings as TlsSettings, Version as TlsVersion},
 };
@@ -153,6 +152,7 @@ pub struct Counters {
 }
 
 /// A receiver that has its sockets and is not serving yet.
+#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -181,7 +181,10 @@ impl Receiver {
             largest.saturating_mul(MIB),
         ));
         // Who is to know callers comes later; until then nobody is known.
-        let authenticator = settings.auth.as_ref().map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
+        let authenticator = settings
+            .auth
+            .as_ref()
+            .map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
         Ok(Self {
             listeners,
             addresses,
@@ -588,7 +591,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stalls_is_given_up_and_its_place_is_free_again() {
+    async fn known_loss_slow_bodies_are_given_up_and_their_places_are_free_again() {
         for (timeout, expected) in [(Some("3S"), 2500), (None, 60_000)] {
             let service = service(Arc::new(Silent::default()));
             let started = Instant::now();

@@ -240,7 +240,11 @@ fn imports_go_down_the_floors() {
     let mut broken = Vec::new();
     let sources = sources();
     // What `edge/mod.rs` itself holds, the contracts, is everything there that is no module.
-    let edges: BTreeSet<&str> = sources.iter().filter(|s| s.floor() == "edge").map(|s| s.room()).collect();
+    let edges: BTreeSet<&str> = sources
+        .iter()
+        .filter(|s| s.floor() == "edge")
+        .map(|s| s.room())
+        .collect();
     for source in &sources {
         for import in source.imports() {
             let mut steps = import.split("::");

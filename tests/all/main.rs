@@ -41,6 +41,8 @@ mod receiving;
 mod replaying;
 /// Verdicts over any stream: episodes, budgets, restarts.
 mod scoring;
+/// Who gets in, and what hostile callers can do.
+mod securing;
 /// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
 mod sending;
 /// Who is told of incidents, and that no log waits for it.

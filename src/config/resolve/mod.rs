@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use super::{
     component::{ComponentId, Components, Role},
     document::{Content, Node},
-    endpoints, guards,
+    endpoints,
     finding::{ConfigError, Finding, Place},
+    guards,
     read::{Findings, join, read, refuse_unknown},
     settings::{Config, Processor, Receiver, Settings},
 };

@@ -80,8 +80,8 @@ impl Settings {
             return Ok(());
         }
         Err(format!(
-            "endpoint: `{}` can be reached by other machines, and the API is plaintext without authentication: until TLS and \
-             authentication exist it is for this machine only; write `127.0.0.1:{port}` (from elsewhere: `ssh -L \
+            "endpoint: `{}` can be reached by other machines, and the API has neither TLS nor authentication: it is for \
+             this machine only; write `127.0.0.1:{port}` (from elsewhere: `ssh -L \
              {port}:127.0.0.1:{port} HOST`)",
             self.endpoint
         ))

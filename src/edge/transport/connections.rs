@@ -4,9 +4,10 @@
 //! Promise: after `shutdown` no connection is accepted and every call under way gets its answer; a connection past its
 //! age or idle time is told so (GOAWAY) before it is closed; running out of file descriptors slows, never spins; a peer
 //! that begins something and does not go on is let go of (`punctual`).
-//! Absent on purpose: TLS and the number of connections (`entrance`), and HTTP/1. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
-//! a grace period set, closes aged connections without telling them.
-//! Limits on headers (16 KiB), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
+//! Absent on purpose: TLS and the number of connections (`entrance`), and HTTP/1. It stands in for tonic's server loop
+//! (0.14.9), which has no idle limit and, with a grace period set, closes aged connections without telling them.
+//! Limits on headers (16 KiB), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16), held
+//! to them by `tests/all/securing/floods.rs`.
 
 use std::{
     convert::Infallible,
@@ -171,12 +172,7 @@ where
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        place: ConnectionPlace,
-        mut stopping: watch::Receiver<()>,
-    ) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: ConnectionPlace, mut stopping: watch::Receiver<()>) {
         let heard = tokio::select! {
             heard = timeout(FIRST_BYTE_TIMEOUT, stream.readable()) => matches!(heard, Ok(Ok(()))),
             _ = stopping.changed() => false,

@@ -58,7 +58,10 @@ impl Entrance {
         self.0.turned_away.fetch_add(1, Ordering::Relaxed);
         if let Some(left_out) = self.0.full.admit() {
             let key = self.0.key;
-            tracing::warn!(left_out, "a connection was closed at once: there are as many as {key} allows");
+            tracing::warn!(
+                left_out,
+                "a connection was closed at once: there are as many as {key} allows"
+            );
         }
         None
     }

@@ -39,14 +39,20 @@ pub enum CallError {
 /// # Errors
 /// What is wrong with it and what to write instead, after the key.
 pub fn endpoint(written: &str, example: &str) -> Result<String, String> {
-    let authority = written.split_once("://").map_or(written, |(_, rest)| rest).split('/').next();
+    let authority = written
+        .split_once("://")
+        .map_or(written, |(_, rest)| rest)
+        .split('/')
+        .next();
     if authority.is_some_and(|authority| authority.contains('@')) {
         return Err(
             "endpoint: holds a user name; write it without, and `headers: {Authorization: …}` beside it".to_owned(),
         );
     }
     let uri = Uri::try_from(written).ok();
-    let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()));
+    let uri = uri.filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
     if uri.is_none() {
         return Err(format!("endpoint: `{written}` is not a URL; write it like `{example}`"));
     }

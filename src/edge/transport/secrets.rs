@@ -122,13 +122,19 @@ mod tests {
             assert!(!sealing.seal(wrong).is_one_of(&known));
         }
         assert!(!sealing.seal(b"right").is_one_of([]));
-        assert_ne!(Sealing::new().unwrap().seal(b"right"), known[0], "another process, another key");
+        assert_ne!(
+            Sealing::new().unwrap().seal(b"right"),
+            known[0],
+            "another process, another key"
+        );
         for user in [
             include_str!("../authenticate_bearer.rs"),
             include_str!("../authenticate_basic.rs"),
         ] {
             let code = user.split("#[cfg(test)]").next().unwrap();
-            let reveals = code.lines().filter(|line| line.contains("reveal()") && line.contains("=="));
+            let reveals = code
+                .lines()
+                .filter(|line| line.contains("reveal()") && line.contains("=="));
             assert_eq!(reveals.count(), 0, "a secret is compared by `==`");
             assert!(code.contains("is_one_of"));
         }

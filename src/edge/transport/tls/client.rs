@@ -90,7 +90,9 @@ impl ClientSettings {
         if let Some(name) = &self.server_name_override
             && ServerName::try_from(name.as_str()).is_err()
         {
-            return Err(format!("`server_name_override: {name}` is not a host's name: write it without scheme and port"));
+            return Err(format!(
+                "`server_name_override: {name}` is not a host's name: write it without scheme and port"
+            ));
         }
         validate_versions(self.min_version, self.max_version)
     }
@@ -102,7 +104,9 @@ impl ClientSettings {
     pub fn check_files(&self) -> Result<(), String> {
         match self.load(&[]) {
             Ok(_) => Ok(()),
-            Err(FileError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            Err(FileError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
             Err(problem) => Err(problem.to_string()),
         }
     }
@@ -114,7 +118,11 @@ impl ClientSettings {
         let authority = named("tls.ca_file", &self.ca_file);
         let certificate = named("tls.cert_file", &self.cert_file);
         let key = named("tls.key_file", &self.key_file);
-        let files = [&authority, &certificate, &key].into_iter().flatten().cloned().collect();
+        let files = [&authority, &certificate, &key]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
         let settings = self.clone();
         Reloading::load(files, self.reload_interval, move |contents| {
@@ -140,14 +148,18 @@ impl ClientSettings {
                     let private = pem::key(key, contents.next().unwrap_or_default())?;
                     builder.with_client_auth_cert(chain, private).map_err(|problem| {
                         let certificate = certificate.path.display();
-                        key.unusable(format!("not the key of {certificate} ({problem}): name the two files of one pair"))
+                        key.unusable(format!(
+                            "not the key of {certificate} ({problem}): name the two files of one pair"
+                        ))
                     })?
                 }
                 _ => builder.with_no_client_auth(),
             };
             config.alpn_protocols = protocols.clone();
             if settings.insecure_skip_verify {
-                config.dangerous().set_certificate_verifier(Arc::new(Unverified(provider())));
+                config
+                    .dangerous()
+                    .set_certificate_verifier(Arc::new(Unverified(provider())));
             }
             Ok(config)
         })
@@ -219,7 +231,10 @@ pub struct Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Connector").field("tls", &self.tls).finish_non_exhaustive()
+        formatter
+            .debug_struct("Connector")
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,14 +266,19 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.tcp.poll_ready(context).map_err(|problem| ConnectError::Tcp(problem.into()))
+        self.tcp
+            .poll_ready(context)
+            .map_err(|problem| ConnectError::Tcp(problem.into()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.tcp.call(uri.clone());
         let (tls, server_name) = (self.tls.clone(), self.server_name.clone());
         Box::pin(async move {
-            let stream = connecting.await.map_err(|problem| ConnectError::Tcp(problem.into()))?.into_inner();
+            let stream = connecting
+                .await
+                .map_err(|problem| ConnectError::Tcp(problem.into()))?
+                .into_inner();
             if !is_https(&uri) {
                 return Ok(TokioIo::new(Stream::plain(stream)));
             }
@@ -269,7 +289,9 @@ impl Service<Uri> for Connector {
             };
             let name = server_name.unwrap_or_else(|| host_name(&uri).to_owned());
             let Ok(name) = ServerName::try_from(name) else {
-                return Err(failed("its host is no name that a certificate can have: set `tls.server_name_override`".into()));
+                return Err(failed(
+                    "its host is no name that a certificate can have: set `tls.server_name_override`".into(),
+                ));
             };
             let connector = TlsConnector::from(tls.current().await);
             match connector.connect(name, stream).await {
@@ -286,7 +308,10 @@ fn is_https(uri: &Uri) -> bool {
 
 /// The host without the brackets of an IPv6 address.
 fn host_name(uri: &Uri) -> &str {
-    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+    uri.host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
 }
 
 fn with_advice(problem: &std::io::Error) -> String {
@@ -295,7 +320,10 @@ fn with_advice(problem: &std::io::Error) -> String {
         "; name its authority in `tls.ca_file`"
     } else if said.contains("not valid for name") {
         "; correct `endpoint`, or set `tls.server_name_override`"
-    } else if said.contains("CertificateRequired") || said.contains("CertificateUnknown") || said.contains("HandshakeFailure") {
+    } else if said.contains("CertificateRequired")
+        || said.contains("CertificateUnknown")
+        || said.contains("HandshakeFailure")
+    {
         "; it may ask for a certificate: `tls.cert_file` and `tls.key_file`"
     } else if said.contains("corrupt message") || said.contains("InvalidContentType") {
         "; does it speak TLS at all? `http://` is plain text"

@@ -22,7 +22,9 @@ pub fn certificates(file: &Named, content: &[u8]) -> Result<Vec<CertificateDer<'
 /// The private key in a file.
 pub fn key(file: &Named, content: &[u8]) -> Result<PrivateKeyDer<'static>, FileError> {
     if find(content, b"ENCRYPTED") {
-        return Err(file.unusable("the key has a passphrase: write it without (`openssl pkey -in KEY -out KEY`), mode 0600"));
+        return Err(
+            file.unusable("the key has a passphrase: write it without (`openssl pkey -in KEY -out KEY`), mode 0600")
+        );
     }
     PrivateKeyDer::from_pem_slice(content)
         .map_err(|_| file.unusable("no private key in PEM form: it must hold `-----BEGIN PRIVATE KEY-----`"))

@@ -76,7 +76,9 @@ impl ServerSettings {
     pub fn check_files(&self) -> Result<(), String> {
         match ServerTls::load(self, &[]) {
             Ok(_) => Ok(()),
-            Err(FileError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            Err(FileError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
             Err(problem) => Err(problem.to_string()),
         }
     }
@@ -103,7 +105,9 @@ impl ServerTls {
             named("tls.cert_file", &settings.cert_file),
             named("tls.key_file", &settings.key_file),
         ) else {
-            return Err(FileError::Missing("tls: `cert_file` and `key_file` belong together".into()));
+            return Err(FileError::Missing(
+                "tls: `cert_file` and `key_file` belong together".into(),
+            ));
         };
         let client_authority = named("tls.client_ca_file", &settings.client_ca_file);
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
@@ -132,7 +136,9 @@ impl ServerTls {
             };
             let mut config = builder.with_single_cert(chain, private).map_err(|problem| {
                 let certificate = certificate.path.display();
-                key.unusable(format!("not the key of {certificate} ({problem}): name the two files of one pair"))
+                key.unusable(format!(
+                    "not the key of {certificate} ({problem}): name the two files of one pair"
+                ))
             })?;
             config.alpn_protocols = protocols.clone();
             Ok(config)
@@ -149,6 +155,11 @@ impl ServerTls {
         let acceptor = TlsAcceptor::from(self.config.current().await);
         let reason = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(Stream::encrypted(stream)),
+            // Probes of a port come and go without a word.
+            Ok(Err(problem)) if problem.kind() == std::io::ErrorKind::UnexpectedEof => {
+                tracing::debug!(?peer, "a connection ended before its TLS handshake");
+                return None;
+            }
             Ok(Err(problem)) => problem.to_string(),
             Err(_) => format!("it was not finished within {HANDSHAKE_TIMEOUT:?}"),
         };
