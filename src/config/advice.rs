@@ -164,6 +164,9 @@ pub fn is_secret(key: &str) -> bool {
     let mut steps = key.split('.').map(|step| step.split('[').next().unwrap_or(step));
     steps.any(|step| {
         let step = step.to_ascii_lowercase();
+        if matches!(step.as_str(), "tokens" | "inline" | "key_pem") {
+            return true;
+        }
         [
             "headers",
             "token",
@@ -172,9 +175,6 @@ pub fn is_secret(key: &str) -> bool {
             "api_key",
             "authorization",
             "credential",
-            "tokens",
-            "inline",
-            "key_pem",
         ]
         .iter()
         .any(|word| step == *word || step.ends_with(&format!("_{word}")))
@@ -216,6 +216,9 @@ mod tests {
             "exporters.otlp_grpc.endpoint",
             "processors.harbinger.text.max_text_bytes",
             "embedding.tokenizer",
+            "embedding.max_tokens",
+            "extensions.basicauth.htpasswd.file",
+            "receivers.otlp.protocols.grpc.tls.key_file",
         ] {
             assert!(!is_secret(key), "{key}");
         }

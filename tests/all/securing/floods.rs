@@ -1,16 +1,18 @@
 //! Callers that mean harm, over raw sockets and frames: each is thrown out, and its neighbours do not notice.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use harbinger::edge::{
     health::{Answer, Pages},
-    receive_grpc::Settings,
+    receive_grpc::{Settings, TlsSettings},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, tcp::OwnedReadHalf},
+    time::Instant,
 };
 
+use super::certificates::{Authority, Files};
 use crate::otlp::{Client, Recorder, Serving, logs};
 
 /// Preface and SETTINGS.
@@ -161,6 +163,54 @@ async fn known_loss_empty_data_floods_are_thrown_out() {
     });
     assert!(matches!(told.await, None | Some(ENHANCE_YOUR_CALM)));
     a_neighbour_is_unharmed(&serving).await;
+}
+
+/// How long a server bears with somebody who says this and no more.
+async fn patience(address: SocketAddr, said: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let begun = Instant::now();
+    stream.write_all(said).await.unwrap();
+    _ = stream.read_to_end(&mut Vec::new()).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_loss_slow_headers_and_greetings_are_thrown_out() {
+    let serving = serving(Settings::default()).await;
+    let half = headers(1, 0, &export_call());
+    for said in [
+        &b""[..],
+        &HELLO[..10],
+        &HELLO[..24],
+        &[HELLO, &half].concat(),
+        &[HELLO, &half[..12]].concat(),
+    ] {
+        let waited = patience(serving.address, said).await.as_secs();
+        assert!((20..25).contains(&waited), "{waited} s after {said:?}");
+    }
+    let pages = Pages::bind("127.0.0.1:0").await.unwrap();
+    let address = pages.address();
+    tokio::spawn(pages.serve(vec![]));
+    let waited = patience(address, b"GET / HTTP/1.1\r\nHost: ").await.as_secs();
+    assert!((30..35).contains(&waited), "{waited} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_loss_handshakes_that_stall_are_thrown_out() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let (cert_file, key_file) = files.certified(&authority.certify("localhost"));
+    let tls = TlsSettings {
+        cert_file,
+        key_file,
+        ..TlsSettings::default()
+    };
+    let settings = Settings {
+        tls: Some(tls),
+        ..Settings::default()
+    };
+    let serving = serving(settings).await;
+    let waited = patience(serving.address, b"\x16\x03\x01").await.as_secs();
+    assert!((10..15).contains(&waited), "{waited} s");
 }
 
 #[tokio::test]
