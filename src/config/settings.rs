@@ -110,7 +110,7 @@ pub enum Processor {
 #[serde(untagged)]
 pub enum Exporter {
     /// `otlp_grpc`
-    OtlpGrpc(OtlpSettings),
+    OtlpGrpc(Box<OtlpSettings>),
     /// `file`
     File(FileSettings),
     /// `debug`
