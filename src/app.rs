@@ -11,7 +11,7 @@ mod ways_out;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -113,7 +113,9 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     }
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
+    let mut doors = Vec::new();
     for receiver in receivers {
+        doors.push((receiver.entrance(), receiver.counters()));
         tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
         let intake: Arc<dyn edge::Intake> = Arc::clone(&pipeline) as _;
         let mut stopped = stopped.clone();
@@ -124,6 +126,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         serving.spawn(receiver.serve(intake, shutdown));
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
+    tasks.spawn(count_strangers(doors, metrics));
     if settings.harbinger.state.enabled {
         tasks.spawn(save_now_and_then(
             Arc::clone(&pipeline),
@@ -199,6 +202,25 @@ async fn pass_time(pipeline: Arc<Pipeline>) -> Result<()> {
     loop {
         ticks.tick().await;
         pipeline.pass_time();
+    }
+}
+
+/// Takes over what receivers count at their doors.
+async fn count_strangers(
+    doors: Vec<(receive_grpc::Entrance, Arc<receive_grpc::Counters>)>,
+    metrics: Arc<Metrics>,
+) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let turned_away = doors.iter().map(|(entrance, _)| entrance.turned_away()).sum();
+        metrics.receiver_refused_connections.reach(turned_away);
+        let unknown = |(_, counters): &(_, Arc<receive_grpc::Counters>)| {
+            counters.unauthenticated_requests.load(Ordering::Relaxed)
+        };
+        metrics
+            .receiver_unauthenticated_requests
+            .reach(doors.iter().map(unknown).sum());
     }
 }
 
