@@ -70,10 +70,10 @@ pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()
 
 async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
     let identities = Identities::load(settings)?;
-    let receivers = ways_in::bind(settings, &identities).await?;
+    let metrics = Arc::new(Metrics::default());
+    let receivers = ways_in::bind(settings, &identities, &metrics).await?;
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
-    let metrics = Arc::new(Metrics::default());
     let ways_out = WaysOut::open(settings, &identities, &metrics)?;
     let exporter = Arc::clone(&ways_out.exporter);
     let pipeline = Arc::new(start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?);

@@ -143,6 +143,8 @@ metrics! {
     Counter receiver_accepted_log_records: "Records taken from callers and acknowledged.";
     Counter receiver_refused_log_records: "Records whose request was answered with an error.";
     Counter receiver_malformed_requests: "Requests whose bytes are not an ExportLogsServiceRequest.";
+    Counter receiver_unauthenticated_requests: "Requests of callers that are not known; their bodies were not read.";
+    Counter receiver_refused_connections: "Connections closed at once because there were max_connections already.";
     Counter exporter_sent_log_records: "Records the next hop has accepted.";
     Counter exporter_send_failed_log_records: "Records the next hop did not accept in time, or refused.";
     Counter exporter_rejected_log_records: "Records the next hop reported as rejected in a partial success.";

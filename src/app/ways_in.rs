@@ -3,7 +3,10 @@
 //! What enters: settings that have been checked. What leaves: bound receivers, then tasks that serve until they are told to
 //! stop. Promise: ports are taken before anything else happens. Absent on purpose: the ways out.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+};
 
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
@@ -11,7 +14,12 @@ use tokio::task::JoinSet;
 use super::identities::Identities;
 use crate::{
     config::{Receiver, Settings},
-    edge::{Intake, memory_limiter::MemoryLimiter, receive_grpc, receive_http},
+    edge::{
+        Intake,
+        memory_limiter::MemoryLimiter,
+        receive_grpc::{self, Counters, Entrance},
+        receive_http,
+    },
     telemetry::Metrics,
 };
 
@@ -25,7 +33,7 @@ pub(super) enum Bound {
 ///
 /// # Errors
 /// A port is taken, or a certificate, token or password cannot be used.
-pub(super) async fn bind(settings: &Settings, identities: &Identities) -> Result<Vec<Bound>> {
+pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: &Metrics) -> Result<Vec<Bound>> {
     let mut receivers = Vec::new();
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
@@ -44,10 +52,29 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities) -> Result
             }));
         }
     }
+    let doors: Vec<_> = receivers.iter().map(Bound::door).collect();
+    metrics.follow(move |metrics| {
+        let unauthenticated =
+            |(_, counters): &(Entrance, Arc<Counters>)| counters.unauthenticated_requests.load(Ordering::Relaxed);
+        metrics
+            .receiver_unauthenticated_requests
+            .follow(doors.iter().map(unauthenticated).sum());
+        metrics
+            .receiver_refused_connections
+            .follow(doors.iter().map(|(entrance, _)| entrance.turned_away()).sum());
+    });
     Ok(receivers)
 }
 
 impl Bound {
+    /// Who was turned away, also while serving.
+    fn door(&self) -> (Entrance, Arc<Counters>) {
+        match self {
+            Self::Grpc(receiver) => (receiver.entrance(), receiver.counters()),
+            Self::Http(receiver) => (receiver.entrance(), receiver.counters()),
+        }
+    }
+
     /// Serves in a task until `shutdown`, then until the last request has its answer.
     pub(super) fn serve(
         self,

@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::identities::Identities;
 use crate::{
-    config::{ComponentId, Exporter, Extension, Queued, Settings},
+    config::{ComponentId, Exporter, Extension, Settings},
     edge::{
         self, Keeper, Listener,
         export_debug::DebugExporter,
@@ -142,7 +142,8 @@ fn way(
     let context = || format!("exporters.{id}");
     let counted = |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, Arc::clone(metrics)));
     let destination: Arc<dyn edge::Exporter> = match exporter {
-        Exporter::OtlpGrpc(Queued { exporter: otlp, .. }) => {
+        Exporter::OtlpGrpc(queued) => {
+            let otlp = &queued.exporter;
             let exporter = OtlpExporter::new(otlp, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
                 .with_context(context)?;
@@ -151,7 +152,8 @@ fn way(
                 None => exporter,
             })
         }
-        Exporter::OtlpHttp(Queued { exporter: http, .. }) => {
+        Exporter::OtlpHttp(queued) => {
+            let http = &queued.exporter;
             let exporter = HttpExporter::new(http, fastrand::u64(..))
                 .map_err(anyhow::Error::msg)
                 .with_context(context)?;

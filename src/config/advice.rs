@@ -184,9 +184,16 @@ pub fn is_secret(key: &str) -> bool {
     if key.ends_with(".from_context") {
         return false;
     }
+    // Users that were written where their section belongs.
+    if key.ends_with(".htpasswd") || key.ends_with(".client_auth") {
+        return true;
+    }
     let mut steps = key.split('.').map(|step| step.split('[').next().unwrap_or(step));
     steps.any(|step| {
         let step = step.to_ascii_lowercase();
+        if matches!(step.as_str(), "tokens" | "inline" | "key_pem") {
+            return true;
+        }
         [
             "headers",
             "token",
@@ -195,9 +202,6 @@ pub fn is_secret(key: &str) -> bool {
             "api_key",
             "authorization",
             "credential",
-            "tokens",
-            "inline",
-            "key_pem",
         ]
         .iter()
         .any(|word| step == *word || step.ends_with(&format!("_{word}")))
@@ -239,6 +243,9 @@ mod tests {
             "exporters.otlp_grpc.endpoint",
             "processors.harbinger.text.max_text_bytes",
             "embedding.tokenizer",
+            "embedding.max_tokens",
+            "extensions.basicauth.htpasswd.file",
+            "receivers.otlp.protocols.grpc.tls.key_file",
         ] {
             assert!(!is_secret(key), "{key}");
         }

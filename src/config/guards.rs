@@ -57,15 +57,27 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             warnings.push(finding(&named.steps, &["auth"], message.to_owned()));
         }
     }
-    for (id, exporter) in settings.all_exporters() {
-        if exporter
-            .destination()
-            .is_some_and(|destination| destination.tls.insecure_skip_verify)
-        {
-            let steps = ["exporters".to_owned(), id.to_string()];
-            let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";
-            warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
-        }
+    let processor = settings.processor.to_string();
+    let notifiers = &settings.harbinger.notifiers;
+    let notifier = |name: &str| {
+        ["processors", &processor, "notifiers", name]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let unverified = settings
+        .all_exporters()
+        .filter_map(|(id, exporter)| {
+            let destination = exporter.destination()?;
+            Some((vec!["exporters".to_owned(), id.to_string()], destination.tls))
+        })
+        .chain([
+            (notifier("alertmanager"), &notifiers.alertmanager.tls),
+            (notifier("webhook"), &notifiers.webhook.tls),
+        ])
+        .filter(|(_, tls)| tls.insecure_skip_verify);
+    for (steps, _) in unverified {
+        let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";
+        warnings.push(finding(&steps, &["tls", "insecure_skip_verify"], message.to_owned()));
     }
 }
 

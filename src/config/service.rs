@@ -279,7 +279,7 @@ impl Telemetry {
             }
             if let Some(periodic) = &reader.periodic {
                 let endpoint = &periodic.exporter.otlp.endpoint;
-                if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                if !endpoint.contains('@') && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
                     return Err(format!(
                         "metrics: the endpoint `{endpoint}` of a periodic reader is not a URL; write `http://{}`",
                         if endpoint.is_empty() {
@@ -288,6 +288,11 @@ impl Telemetry {
                             endpoint
                         }
                     ));
+                }
+                if endpoint.contains('@') {
+                    return Err(
+                        "metrics: the endpoint of a periodic reader holds a user name; write it without".to_owned(),
+                    );
                 }
                 if periodic.interval == 0 || periodic.timeout == 0 {
                     return Err("metrics: `interval` and `timeout` are milliseconds, 1 or more".to_owned());

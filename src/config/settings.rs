@@ -187,14 +187,18 @@ impl Exporter {
     /// Where it sends.
     pub fn destination(&self) -> Option<Destination<'_>> {
         match self {
-            Self::OtlpGrpc(Queued { exporter: otlp, .. }) => Some(Destination {
-                key: "endpoint",
-                endpoint: &otlp.endpoint,
-                is_encrypted: otlp.is_encrypted(),
-                tls: &otlp.tls,
-                auth: otlp.auth.as_ref(),
-            }),
-            Self::OtlpHttp(Queued { exporter: otlp, .. }) => {
+            Self::OtlpGrpc(queued) => {
+                let otlp = &queued.exporter;
+                Some(Destination {
+                    key: "endpoint",
+                    endpoint: &otlp.endpoint,
+                    is_encrypted: otlp.is_encrypted(),
+                    tls: &otlp.tls,
+                    auth: otlp.auth.as_ref(),
+                })
+            }
+            Self::OtlpHttp(queued) => {
+                let otlp = &queued.exporter;
                 let (key, endpoint) = if otlp.logs_endpoint.is_empty() {
                     ("endpoint", &otlp.endpoint)
                 } else {
@@ -228,9 +232,9 @@ pub enum Processor {
 #[serde(untagged)]
 pub enum Exporter {
     /// `otlp_grpc`
-    OtlpGrpc(Queued<OtlpSettings>),
+    OtlpGrpc(Box<Queued<OtlpSettings>>),
     /// `otlp_http`
-    OtlpHttp(Queued<OtlpHttpSettings>),
+    OtlpHttp(Box<Queued<OtlpHttpSettings>>),
     /// `file`
     File(FileSettings),
     /// `debug`

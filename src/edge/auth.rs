@@ -28,7 +28,7 @@ pub enum Stranger {
 }
 
 /// Knows callers.
-pub trait Authenticator: Send + Sync + 'static {
+pub trait Authenticator: std::fmt::Debug + Send + Sync + 'static {
     /// The header that callers show who they are in. It is for this agent, and goes no further.
     fn header(&self) -> &HeaderName;
     /// What HTTP's `WWW-Authenticate` says to strangers.
@@ -38,7 +38,7 @@ pub trait Authenticator: Send + Sync + 'static {
 }
 
 /// Knows who we are to a destination.
-pub trait Credentials: Send + Sync + 'static {
+pub trait Credentials: std::fmt::Debug + Send + Sync + 'static {
     /// The header that says so, with the value that is right now.
     fn header(&self) -> BoxFuture<'_, (HeaderName, HeaderValue)>;
 }
@@ -47,6 +47,7 @@ pub trait Credentials: Send + Sync + 'static {
 pub use super::transport::reloading::FileError as AuthError;
 
 /// Knows nobody: for a receiver that is to authenticate and was given nobody who can.
+#[derive(Debug)]
 pub(super) struct Nobody;
 
 impl Authenticator for Nobody {

@@ -117,6 +117,7 @@ struct Users {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct Basic {
     sealing: Sealing,
     users: Option<Reloading<Users>>,

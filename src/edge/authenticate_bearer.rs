@@ -83,6 +83,7 @@ struct Tokens {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct BearerToken {
     scheme: String,
     header: HeaderName,

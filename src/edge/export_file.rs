@@ -192,6 +192,9 @@ enum WriteError {
 fn open(path: &Path, settings: &Settings) -> io::Result<Output> {
     let mut options = OpenOptions::new();
     options.create(true).read(true);
+    // Logs are for their owner: as in the Collector, nobody else reads them.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = if settings.append {
         options.append(true)
     } else {
@@ -334,6 +337,16 @@ mod tests {
         )
         .await;
         assert_eq!(written, [0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 1, 0xff]);
+    }
+
+    #[tokio::test]
+    async fn records_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(&directory, Format::Json, false);
+        write(&settings, &[logs("x").encode_to_vec()]).await;
+        let mode = std::fs::metadata(&settings.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[tokio::test]

@@ -118,6 +118,7 @@ impl Settings {
 }
 
 /// One destination.
+#[derive(Debug)]
 pub struct OtlpExporter {
     delivery: Delivery,
     channels: Vec<Channel>,

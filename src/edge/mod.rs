@@ -41,6 +41,7 @@ pub mod receive_http;
 pub mod store;
 mod transport;
 
+use auth::Nobody;
 pub use auth::{AuthError, AuthSettings, Authenticator, Credentials, Stranger};
 pub use desk::{
     AgentMode, AgentStatus, Desk, FeedbackError, Found, Heard, Notice, TemplatePlace, Told, Watch, WhichIncidents,

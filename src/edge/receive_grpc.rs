@@ -16,14 +16,12 @@ use tokio::{net::TcpListener, time::Instant};
 use tonic::Status;
 
 use super::{
-    AuthSettings, Authenticator, Intake,
-    auth::Nobody,
+    AuthSettings, Authenticator, Intake, Nobody,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
         compression::{self, Compression, GRPC},
         connections::{self, Limits},
-        entrance::Entrance,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
         listening,
         reception::{self, Bounds, Reception},
@@ -34,6 +32,7 @@ use super::{
 pub use super::transport::{
     admission::Admission,
     connections::{Keepalive, ServerParameters},
+    entrance::Entrance,
     listening::BindError,
     reception::Counters,
     tls::{ServerSettings as TlsSettings, Version as TlsVersion},
@@ -108,6 +107,7 @@ impl Settings {
 }
 
 /// A receiver that has its sockets and is not serving yet.
+#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stalls_is_given_up_and_its_place_is_free_again() {
+    async fn known_loss_slow_bodies_are_given_up_and_their_places_are_free_again() {
         for (timeout, expected) in [(Some("3S"), 2500), (None, 60_000)] {
             let (service, admission) = service(Arc::new(Silent::default()), roomy());
             let started = Instant::now();

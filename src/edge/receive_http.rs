@@ -17,8 +17,7 @@ use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tonic::Status;
 
 use super::{
-    AuthSettings, Authenticator, Intake,
-    auth::Nobody,
+    AuthSettings, Authenticator, Intake, Nobody,
     transport::{
         MIB,
         admission::{Admission, Place},
@@ -128,6 +127,7 @@ impl Settings {
 }
 
 /// A receiver that has its sockets and is not serving yet.
+#[derive(Debug)]
 pub struct Receiver {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -176,6 +176,11 @@ impl Receiver {
     pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
         self.authenticator = Some(authenticator);
         self
+    }
+
+    /// Its connections, also while serving.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
     }
 
     /// The bound addresses, at least one; they share one port.

@@ -107,5 +107,5 @@ fn a_reader_that_goes_away_is_no_error() {
 fn components_are_listed_with_their_stability() {
     let output = here(&["components"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).starts_with("receivers\n  otlp           beta"));
+    assert!(text(&output.stdout).starts_with("receivers\n  otlp             beta"));
 }

@@ -49,6 +49,8 @@ mod receiving_http;
 mod replaying;
 /// Verdicts over any stream: episodes, budgets, restarts.
 mod scoring;
+/// Who gets in, and what hostile callers can do.
+mod securing;
 /// What a next hop gets from the OTLP exporter (CONFORMANCE items 15–21), alone and behind the receiver.
 mod sending;
 /// What a next hop gets from the HTTP exporter (CONFORMANCE items 10, 15–22).

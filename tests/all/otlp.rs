@@ -15,7 +15,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use harbinger::edge::{
     BoxFuture, Intake, Refusal, Request,
-    receive_grpc::{Receiver, Settings},
+    receive_grpc::{Entrance, Receiver, Settings},
 };
 use http::HeaderMap;
 use opentelemetry_proto::tonic::{
@@ -105,6 +105,10 @@ impl Client {
             .connect()
             .await
             .unwrap();
+        Self::over(channel)
+    }
+
+    pub fn over(channel: Channel) -> Self {
         Self {
             grpc: tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(8 << 20),
             channel,
@@ -167,6 +171,7 @@ pub fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
 pub struct Serving {
     pub address: SocketAddr,
     pub counters: Arc<harbinger::edge::receive_grpc::Counters>,
+    pub entrance: Entrance,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -177,13 +182,17 @@ impl Serving {
         if settings.endpoint == Settings::default().endpoint {
             settings.endpoint = "127.0.0.1:0".into();
         }
-        let receiver = Receiver::bind(settings).await.unwrap();
-        let (address, counters) = (receiver.addresses()[0], receiver.counters());
+        Self::of(Receiver::bind(settings).await.unwrap(), intake)
+    }
+
+    pub fn of(receiver: Receiver, intake: Arc<dyn Intake>) -> Self {
+        let (address, counters, entrance) = (receiver.addresses()[0], receiver.counters(), receiver.entrance());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(receiver.serve(intake, async { _ = stopped.await }));
         Self {
             address,
             counters,
+            entrance,
             stop,
             task,
         }

@@ -480,7 +480,7 @@ async fn a_request_whose_deadline_has_passed_is_not_sent() {
 async fn settings_that_cannot_work_are_refused_before_anything_is_sent() {
     let error = OtlpExporter::new(
         &Settings {
-            endpoint: "loki:4317".into(),
+            endpoint: "grpc://loki:4317".into(),
             ..Settings::default()
         },
         1,

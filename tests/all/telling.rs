@@ -40,7 +40,7 @@ use tokio::{sync::watch, time::Instant};
 
 const START: u64 = 1_731_924_000_000_000_000;
 
-fn id(second: u64) -> IncidentId {
+pub fn id(second: u64) -> IncidentId {
     format!("20241118-1000{second:02}-k7f3qa").parse().unwrap()
 }
 
@@ -54,7 +54,7 @@ fn key_record(text: &str, severity_number: i32) -> KeyRecord {
     }
 }
 
-fn incident(id: IncidentId) -> Incident {
+pub fn incident(id: IncidentId) -> Incident {
     Incident {
         id,
         aliases: Vec::new(),
@@ -75,7 +75,7 @@ fn incident(id: IncidentId) -> Incident {
     }
 }
 
-fn change(happened: Happened, incident: Incident) -> Change {
+pub fn change(happened: Happened, incident: Incident) -> Change {
     Change {
         happened,
         time_unix_nano: START,

@@ -244,10 +244,12 @@ impl Resolver {
     pub(super) fn exporter(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Exporter> {
         let exporter = match kind.name {
             "otlp_grpc" => {
-                Exporter::OtlpGrpc(self.queued(node, key, |otlp: &mut OtlpSettings| &mut otlp.retry_on_failure)?)
+                let queued = self.queued(node, key, |otlp: &mut OtlpSettings| &mut otlp.retry_on_failure)?;
+                Exporter::OtlpGrpc(Box::new(queued))
             }
             "otlp_http" => {
-                Exporter::OtlpHttp(self.queued(node, key, |otlp: &mut OtlpHttpSettings| &mut otlp.retry_on_failure)?)
+                let queued = self.queued(node, key, |otlp: &mut OtlpHttpSettings| &mut otlp.retry_on_failure)?;
+                Exporter::OtlpHttp(Box::new(queued))
             }
             "file" => Exporter::File(self.read(node, key)?),
             _ => Exporter::Debug(self.read(node, key)?),

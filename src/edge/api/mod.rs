@@ -27,8 +27,8 @@ use super::{
 use proto::incidents_server::IncidentsServer;
 use service::Service;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at a time: every watcher may have one of its own, with room beside them for questions.
+const MAX_CONNECTIONS: usize = 256;
 /// What a peer has begun it finishes within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause after an accept that failed (no file descriptor left, most likely).
@@ -80,8 +80,8 @@ impl Settings {
             return Ok(());
         }
         Err(format!(
-            "endpoint: `{}` can be reached by other machines, and the API is plaintext without authentication: until TLS and \
-             authentication exist it is for this machine only; write `127.0.0.1:{port}` (from elsewhere: `ssh -L \
+            "endpoint: `{}` can be reached by other machines, and the API has neither TLS nor authentication: it is for \
+             this machine only; write `127.0.0.1:{port}` (from elsewhere: `ssh -L \
              {port}:127.0.0.1:{port} HOST`)",
             self.endpoint
         ))

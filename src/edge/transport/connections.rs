@@ -6,7 +6,8 @@
 //! peer that begins something and does not go on is let go of (in HTTP/2 by `punctual`, in HTTP/1 by hyper).
 //! Absent on purpose: TLS and the number of connections (`entrance`), and time limits on bodies, which are the handler's. It stands in for tonic's server loop (0.14.9), which has no idle limit and, with
 //! a grace period set, closes aged connections without telling them.
-//! Limits on headers (16 KiB in HTTP/2, 64 KiB in HTTP/1), on resets and on CONTINUATION and empty frames are those of hyper and h2 (≥ 0.4.16).
+//! Limits on headers (16 KiB in HTTP/2, 64 KiB in HTTP/1), on resets and on CONTINUATION and empty frames are those of hyper
+//! and h2 (≥ 0.4.16), held to them by `tests/all/securing/floods.rs`.
 
 use std::{
     convert::Infallible,

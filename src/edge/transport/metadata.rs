@@ -63,8 +63,10 @@ impl Headers {
             }
             match source {
                 HeaderSource::Value(value) => {
-                    let value = HeaderValue::try_from(value.as_str())
+                    let mut value = HeaderValue::try_from(value.as_str())
                         .map_err(|_| format!("the value of header `{written}` must be one line of printable ASCII"))?;
+                    // Not shown by debug output, nor kept in a table of HPACK.
+                    value.set_sensitive(true);
                     headers.fixed.insert(name, value);
                 }
                 HeaderSource::Caller(caller) => headers.from_caller.push((name, caller.from_context.clone())),
@@ -178,5 +180,6 @@ mod tests {
     #[test]
     fn debug_output_hides_values() {
         assert!(!format!("{:?}", HeaderSource::Value("Bearer s3cret".into())).contains("s3cret"));
+        assert!(!format!("{:?}", headers("{Authorization: Bearer s3cret}").unwrap()).contains("s3cret"));
     }
 }

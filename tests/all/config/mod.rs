@@ -264,7 +264,12 @@ fn the_reference_never_goes_stale() {
 processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
 exporters:
   {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, file: {path: ./harbinger-out.jsonl}, debug: }
-extensions: {health_check: , harbinger_api: , file_storage: }
+extensions:
+  health_check:
+  harbinger_api:
+  file_storage:
+  bearertokenauth: {filename: /etc/harbinger/tokens}
+  basicauth: {htpasswd: {file: /etc/harbinger/htpasswd}}
 service:
   extensions: [health_check, harbinger_api]
   pipelines: {logs: {receivers: [otlp], processors: [memory_limiter, harbinger], exporters: [otlp_grpc]}}",
@@ -366,6 +371,39 @@ fn secrets_are_not_printed() {
     assert!(!format!("{:?}", loaded.settings).contains("hunter2"));
 }
 
+/// Nor is any other secret there is, wherever one can be written.
+#[test]
+fn no_secret_of_any_kind_is_printed() {
+    let files = Files::new(&[(
+        "c.yaml",
+        "receivers: {otlp: {protocols: {grpc: {auth: {authenticator: bearertokenauth/many}}}}}
+processors:
+  harbinger:
+    notifiers:
+      alertmanager: {endpoint: 'http://am:9093', headers: {Authorization: Bearer hunter2}}
+      webhook: {endpoint: 'http://hook:1/x', headers: {X-Key: hunter2}}
+exporters:
+  otlp_grpc: {endpoint: 'https://collector:4317', headers: {X-Key: hunter2}, auth: {authenticator: basicauth}}
+extensions:
+  bearertokenauth: {token: hunter2}
+  bearertokenauth/many: {tokens: [hunter2, other-hunter2]}
+  basicauth: {htpasswd: {inline: 'ann:hunter2'}, client_auth: {username: ann, password: hunter2}}
+service:
+  extensions: [bearertokenauth, bearertokenauth/many, basicauth]
+  pipelines: {logs: {receivers: [otlp], processors: [harbinger], exporters: [otlp_grpc]}}",
+    )]);
+    let loaded = load(&[&files.path("c.yaml")], &[]).unwrap();
+    let printed = config::print(&loaded.config).unwrap();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    assert_eq!(printed.matches(config::REDACTED).count(), 8, "{printed}");
+    assert!(!format!("{:?}", loaded).contains("hunter2"));
+    assert!(
+        !serde_yaml::to_string(&loaded.config.extensions)
+            .unwrap()
+            .contains("hunter2")
+    );
+}
+
 /// A secret in a wrong place is not shown by the error either.
 #[test]
 fn secrets_are_not_in_errors() {
@@ -374,6 +412,19 @@ fn secrets_are_not_in_errors() {
         "exporters.otlp_grpc.headers.x-key={y: hunter2}",
         "exporters.otlp_grpc.headers.x-key=31337",
         "exporters.otlp_grpc.headers=hunter2",
+        "exporters.otlp_grpc.endpoint=https://ann:hunter2@collector:4317",
+        "exporters.otlp_grpc.endpoint=ftp://ann:hunter2@collector",
+        "exporters.otlp_grpc.tls={key_pem: hunter2}",
+        "processors.harbinger.notifiers.webhook.endpoint=https://ann:hunter2@hook",
+        "extensions.bearertokenauth={token: 31337}",
+        "extensions.bearertokenauth={tokens: hunter2}",
+        "extensions.bearertokenauth={token: \"hunter2\\n\"}",
+        "extensions.bearertokenauth={token: hunter2, tokens: [hunter2]}",
+        "extensions.basicauth={htpasswd: {inline: hunter2}}",
+        "extensions.basicauth={htpasswd: hunter2}",
+        "extensions.basicauth={client_auth: {password: hunter2}}",
+        "extensions.basicauth={client_auth: {username: ann, password: {x: hunter2}}}",
+        "service.telemetry.metrics.readers=[{periodic: {exporter: {otlp: {endpoint: \"http://a:hunter2@b\"}}}}]",
     ] {
         let error = load(&[&files.path("c.yaml")], &[set]).unwrap_err();
         assert!(!error.contains("hunter2") && !error.contains("31337"), "{error}");
@@ -405,6 +456,22 @@ fn paths_that_cannot_work_are_found_without_a_start() {
     assert_eq!(
         found(&[&file(""), endpoint, to_file]),
         "exporters.file.path: DIR/ is a directory; write the path of a file in it"
+    );
+    let tls = format!(
+        "receivers.otlp.protocols.grpc.tls={{cert_file: {}, key_file: {}}}",
+        files.path("server.pem"),
+        files.path("server.key")
+    );
+    assert_eq!(
+        found(&[&tls]),
+        "receivers.otlp.protocols.grpc: tls.cert_file: cannot read DIR/server.pem (No such file or directory (os error 2)): write \
+         the path of a file that exists"
+    );
+    let ca = format!("exporters.otlp_grpc.tls.ca_file={}", files.path("file"));
+    assert_eq!(found(&[&ca]), "nothing", "http needs no certificate");
+    assert!(
+        found(&[&ca, "exporters.otlp_grpc.endpoint=https://collector:4317"])
+            .starts_with("exporters.otlp_grpc: tls.ca_file: DIR/file: no certificate in PEM form")
     );
 }
 

@@ -316,7 +316,7 @@ fn host_name(uri: &Uri) -> &str {
 
 fn with_advice(problem: &std::io::Error) -> String {
     let said = problem.to_string();
-    let advice = if said.contains("UnknownIssuer") {
+    let advice = if said.contains("UnknownIssuer") || said.contains("BadSignature") {
         "; name its authority in `tls.ca_file`"
     } else if said.contains("not valid for name") {
         "; correct `endpoint`, or set `tls.server_name_override`"

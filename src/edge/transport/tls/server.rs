@@ -155,6 +155,11 @@ impl ServerTls {
         let acceptor = TlsAcceptor::from(self.config.current().await);
         let reason = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(Stream::encrypted(stream)),
+            // Probes of a port come and go without a word.
+            Ok(Err(problem)) if problem.kind() == std::io::ErrorKind::UnexpectedEof => {
+                tracing::debug!(?peer, "a connection ended before its TLS handshake");
+                return None;
+            }
             Ok(Err(problem)) => problem.to_string(),
             Err(_) => format!("it was not finished within {HANDSHAKE_TIMEOUT:?}"),
         };

@@ -1,0 +1,12 @@
+//! Who gets in, to whom we speak, and what hostile callers can do.
+
+/// Tokens and passwords.
+mod callers;
+/// Certificates made for a test, servers and clients that use them.
+mod certificates;
+/// No dependency has a hole that is known.
+mod dependencies;
+/// Callers that mean harm, over raw sockets.
+mod floods;
+/// TLS and mTLS, on both sides.
+mod tls;
