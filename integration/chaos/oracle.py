@@ -16,7 +16,7 @@ from chaos.sink import Entries
 
 # An answer and the agent's note of it are this far apart at most; so are a store and the cut that took its answer.
 NOTE_SECONDS = 5.0
-# What a killed agent had sent may be on its way for so long.
+# What a killed agent had sent may be on its way for so long; and a cut is noted shortly before it is done.
 ON_ITS_WAY_SECONDS = 0.5
 
 UNSAID = "the destination stored it and did not say so"
