@@ -8,7 +8,7 @@ Needs what `make integration-python` installs.
 
 import unittest
 
-from chaos.agent import refusal
+from chaos.agent import layers, refusal
 from chaos.run import Run
 from chaos.schedule import MODES, draw
 
@@ -17,7 +17,7 @@ SEED, RECORDS, KILLS = 5, 5_000, 3
 
 class Chaos(unittest.TestCase):
     def run_of(self, queue=False, protocol="grpc"):
-        words = refusal(queue, protocol)
+        words = refusal(layers(queue, protocol))
         if words is not None:
             self.skipTest(f"the program refuses the configuration: {words}")
         run = Run(draw(SEED, RECORDS, KILLS), queue, protocol, deadline_seconds=180)

@@ -9,7 +9,7 @@ import argparse
 import random
 import sys
 
-from chaos.agent import refusal
+from chaos.agent import layers, refusal
 from chaos.run import Run
 from chaos.schedule import MODES, draw
 
@@ -36,7 +36,7 @@ def main():
     sound = True
     for queue in {"plain": [False], "queue": [True], "all": [False, True]}[options.profile]:
         name = f"{'with' if queue else 'without'} a queue, {options.protocol}"
-        words = refusal(queue, options.protocol)
+        words = refusal(layers(queue, options.protocol))
         if words is not None:
             print(f"\n{name}: not run, as the program refuses its configuration:\n{words}")
             continue

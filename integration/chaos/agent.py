@@ -1,6 +1,6 @@
 """The agent under test and the destination it speaks to, as processes on a stage.
 
-In:  a stage (a folder, a deadline), the profile: with or without a queue, gRPC or HTTP.
+In:  a stage (a folder, a deadline), and what is laid over agent.yaml: a queue, HTTP, TLS.
 Out: both processes, and what can be done to them: kill, restart, fill the disk, make the destination fail.
 Promise: an agent that is restarted finds the directories it left.
 Deliberately absent: when any of this happens; that is the schedule's.
@@ -26,14 +26,17 @@ HERE = Path(__file__).resolve().parent
 AGENT_HOST = "127.0.0.3"
 
 
-def files(queue, protocol="grpc"):
-    """The configuration files of a profile, one laid over the other."""
-    names = ["agent.yaml"] + ["http.yaml"] * (protocol == "http") + ["queue.yaml"] * queue
-    return [argument for name in names for argument in ("--config", str(HERE / name))]
+def layers(queue=False, protocol="grpc"):
+    """What is laid over agent.yaml in a profile."""
+    return [HERE / "http.yaml"] * (protocol == "http") + [HERE / "queue.yaml"] * queue
 
 
-def refusal(queue, protocol="grpc"):
-    """Why this program cannot run a profile yet, in its own words; None if it can."""
+def files(over):
+    return [argument for path in (HERE / "agent.yaml", *over) for argument in ("--config", str(path))]
+
+
+def refusal(over, environment=None):
+    """Why this program cannot run with these files over agent.yaml, in its own words; None if it can."""
     names = ("AGENT_GRPC", "AGENT_HTTP", "AGENT_HEALTH", "SINK_GRPC", "SINK_HTTP")
     places = {name: f"127.0.0.1:{port}" for port, name in enumerate(names, 1)}
     places |= {name: str(Path(tempfile.gettempdir()) / "harbinger-unused") for name in ("AGENT_STATE", "AGENT_QUEUE")}
@@ -41,13 +44,14 @@ def refusal(queue, protocol="grpc"):
     def validate(arguments):
         command = [harbinger(), "validate", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **places}, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=ROOT, env={**os.environ, **places, **(environment or {})},
+            capture_output=True, text=True, timeout=120, check=False,
         )
         return None if done.returncode == 0 else (done.stderr + done.stdout).strip()
 
-    words = validate(files(queue, protocol))
+    words = validate(files(over))
     if words is not None:
-        plain = validate(files(False))
+        plain = validate(files([]))
         if plain is not None:
             raise AssertionError(f"the program refuses even the plain profile:\n{plain}")
     return words
@@ -79,13 +83,14 @@ class Sink:
 
 
 class Agent:
-    def __init__(self, stage, sink, queue=False, protocol="grpc", sets=()):
+    """`over`: files laid over agent.yaml; `sets`: single keys laid over those, as `a.b=c`."""
+
+    def __init__(self, stage, sink, over=(), sets=(), environment=None):
         self.stage = stage
         self.sets = [argument for one in sets for argument in ("--set", one)]
-        self.files = files(queue, protocol)
+        self.files = files(over)
         self.health = free_port()
         self.grpc, self.http = f"{AGENT_HOST}:{free_port()}", f"{AGENT_HOST}:{free_port()}"
-        self.address = {"grpc": self.grpc, "http": self.http}[protocol]
         self.state, self.queue = stage.dir / "state", stage.dir / "queue"
         self.environment = {
             "AGENT_GRPC": self.grpc,
@@ -95,6 +100,7 @@ class Agent:
             "AGENT_QUEUE": str(self.queue),
             "SINK_GRPC": sink.grpc,
             "SINK_HTTP": sink.http,
+            **(environment or {}),
         }
         self.process = None
 

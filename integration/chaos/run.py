@@ -13,7 +13,7 @@ import time
 from collections import Counter
 
 from chaos import schedule
-from chaos.agent import Agent, Sink
+from chaos.agent import Agent, Sink, layers
 from chaos.oracle import Oracle
 from chaos.sender import Ledger, Senders
 from processes import Stage
@@ -34,11 +34,12 @@ class Run(Stage):
     def play(self):
         """The whole run; returns the findings."""
         self.sink = Sink(self)
-        self.agent = Agent(self, self.sink, self.queue, self.protocol)
+        self.agent = Agent(self, self.sink, layers(self.queue, self.protocol))
         self.agent.start()
         self.ledger = Ledger(self.plan)
         self.oracle = Oracle(self.plan, self.ledger, self.sink.journal)
-        self.senders = Senders(self.plan, self.ledger, self.protocol, self.agent.address, CONNECTIONS)
+        address = {"grpc": self.agent.grpc, "http": self.agent.http}[self.protocol]
+        self.senders = Senders(self.plan, self.ledger, self.protocol, address, CONNECTIONS)
         self.begun = self.turned = time.monotonic()
         self.senders.start()
         try:

@@ -161,6 +161,8 @@ class Destination:
     def take(self, body, still_there, seconds_left=None):
         """Deals with one request in the mode of the moment."""
         mode = self.mode
+        if mode in ("unavailable", "throttling", "exhausted", "hanging"):
+            self.journal.write({"turned_away": mode})
         if self.slow:
             time.sleep(self.slow)  # what makes this destination slow, not a wait for anything
         if mode == "unavailable":
