@@ -35,8 +35,18 @@ def files(over):
     return [argument for path in (HERE / "agent.yaml", *over) for argument in ("--config", str(path))]
 
 
+_refusals = {}
+
+
 def refusal(over, environment=None):
-    """Why this program cannot run with these files over agent.yaml, in its own words; None if it can."""
+    """Why this program cannot run with these files over agent.yaml, in its own words; None if it can. Asked once."""
+    key = tuple(over)
+    if key not in _refusals:
+        _refusals[key] = _refusal(over, environment)
+    return _refusals[key]
+
+
+def _refusal(over, environment):
     names = ("AGENT_GRPC", "AGENT_HTTP", "AGENT_HEALTH", "SINK_GRPC", "SINK_HTTP")
     places = {name: f"127.0.0.1:{port}" for port, name in enumerate(names, 1)}
     places |= {name: str(Path(tempfile.gettempdir()) / "harbinger-unused") for name in ("AGENT_STATE", "AGENT_QUEUE")}
@@ -54,6 +64,8 @@ def refusal(over, environment=None):
         plain = validate(files([]))
         if plain is not None:
             raise AssertionError(f"the program refuses even the plain profile:\n{plain}")
+        # The files and lines are known; what it says of them is wanted.
+        words = "; ".join(line.split(": ", 2)[-1] for line in words.splitlines() if line.startswith("error:")) or words
     return words
 
 

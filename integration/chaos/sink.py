@@ -164,6 +164,8 @@ class Destination:
         if mode in ("unavailable", "throttling", "exhausted", "hanging"):
             self.journal.write({"turned_away": mode})
         if self.slow:
+            if not still_there():
+                return Answer(silent=True)
             time.sleep(self.slow)  # what makes this destination slow, not a wait for anything
         if mode == "unavailable":
             return Answer(code=UNAVAILABLE, message="chaos: unavailable")

@@ -17,7 +17,7 @@ from hashlib import blake2b
 OURS = (b"is_anomaly", b"incident_id")
 OURS_BEGIN = b"harbinger."
 ID = b"chaos.id"
-ID_IN_BYTES = re.compile(rb"\n\x08chaos\.id\x12.\n.(\d+-\d+)", re.DOTALL)
+ID_IN_BYTES = re.compile(rb"\n\x08chaos\.id\x12.\n.<(\d+-\d+)>", re.DOTALL)
 EVENTS = b"harbinger.incidents"
 
 # Field numbers: ExportLogsServiceRequest.resource_logs; ResourceLogs.scope_logs; ScopeLogs.scope and log_records;
@@ -111,7 +111,7 @@ def stripped(record):
                 ours.append(whole)
                 continue
             if key == ID:
-                name = first(first(payload, VALUE), STRING).decode()
+                name = first(first(payload, VALUE), STRING)[1:-1].decode()
         kept.append(whole)
     return name, b"".join(kept), b"".join(ours)
 
@@ -161,6 +161,11 @@ def text(value):
     return block(STRING, value.encode())
 
 
+def named(name):
+    """The attribute with a record's id, in brackets so that its end can be found in bytes."""
+    return block(ATTRIBUTES, attribute(ID, text(f"<{name}>")))
+
+
 def unknown(draw):
     """A field that no version of OTLP knows, or none."""
     field = draw.choice((99, 1000, 2_047, 536_870_911))
@@ -203,7 +208,7 @@ def log_record(draw, name, broken):
         number(2, 17 if broken else 9) if draw.random() < 0.8 else b"",
         block(3, b"ERROR" if broken else b"INFO") if draw.random() < 0.5 else b"",
         body(draw, line),
-        block(ATTRIBUTES, attribute(ID, text(name))),
+        named(name),
         number(7, draw.randrange(300)) if draw.random() < 0.1 else b"",
         fixed32(8, draw.getrandbits(8)) if draw.random() < 0.3 else b"",
         # Eight and sixteen bytes are right; others count as absent, and stay.
