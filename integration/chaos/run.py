@@ -19,8 +19,11 @@ from chaos.sender import Ledger, Senders
 from processes import Stage
 
 CONNECTIONS = 8
-# How long a queue that drains may go without anything new at the destination.
-STALL_SECONDS = 60
+# A queue that has had nothing for a destination that is well for so long has nothing more: retries come every 500 ms.
+STALL_SECONDS = 10
+# With a queue everybody is acknowledged at once, and the run would be over before anything has happened. So the senders are
+# held at each event until it begins, and then run to the next one, or for this share of the records.
+LEAST_SHARE = 0.02
 
 
 class Run(Stage):
@@ -39,13 +42,18 @@ class Run(Stage):
         self.ledger = Ledger(self.plan)
         self.oracle = Oracle(self.plan, self.ledger, self.sink.journal)
         address = {"grpc": self.agent.grpc, "http": self.agent.http}[self.protocol]
-        self.senders = Senders(self.plan, self.ledger, self.protocol, address, CONNECTIONS)
+        connections = CONNECTIONS if self.plan.records >= 20_000 else CONNECTIONS // 2
+        self.senders = Senders(self.plan, self.ledger, self.protocol, address, connections)
+        if self.queue and self.plan.events:
+            self.senders.hold_at = self.plan.events[0].at
         self.begun = self.turned = time.monotonic()
         self.senders.start()
         try:
-            for event in self.plan.events:
+            following = [event.at for event in self.plan.events[1:]] + [self.plan.records]
+            for event, self.next_at in zip(self.plan.events, following):
                 self._wait(lambda: self.ledger.settled_records >= event.at, f"{event.at} records are acknowledged")
                 getattr(self, event.kind)(event)
+            self.senders.hold_at = self.plan.records
             self._wait(self.senders.done, "every request is acknowledged or refused for good")
         finally:
             self.senders.stop()
@@ -58,16 +66,31 @@ class Run(Stage):
         self.seconds = time.monotonic() - self.begun
         return self.oracle.read().findings(self.kills)
 
+    def _go_on(self):
+        """Lets the senders run to the next event."""
+        if self.queue:
+            least = self.ledger.acknowledged_records + int(LEAST_SHARE * self.plan.records)
+            self.senders.hold_at = max(self.next_at, least)
+
+    def _down(self):
+        return sum(seconds for mode, seconds in self.mode_seconds.items() if mode != schedule.WELL)
+
     def outage(self, event):
+        if self.queue:
+            # The senders notice nothing, so it is the destination that must have had its time to be well.
+            self._wait(
+                lambda: self._down() <= schedule.DOWN_SHARE * (time.monotonic() - self.begun), "time for another outage"
+            )
         self._turn(event.mode)
+        self._go_on()
         begun = time.monotonic()
         for after in event.kills:
             self._wait(lambda: time.monotonic() >= begun + after, "the kill within the outage")
-            self.kill(event)
+            self._kill()
 
         def enough():
             now = time.monotonic()
-            down = sum(seconds for mode, seconds in self.mode_seconds.items() if mode != schedule.WELL) + now - begun
+            down = self._down() + now - begun
             long_enough = down >= schedule.DOWN_SHARE * (now - self.begun) and now >= begun + event.seconds
             # Nobody is left who would notice.
             return long_enough or (now >= begun + event.seconds and self.senders.done())
@@ -76,12 +99,20 @@ class Run(Stage):
         self._turn(schedule.WELL)
 
     def kill(self, _event):
+        # In mid-stream.
+        self._go_on()
+        before = self.ledger.answers
+        self._wait(lambda: self.ledger.answers > before or self.senders.done(), "one more answer")
+        self._kill()
+
+    def _kill(self):
         self.kills.append(time.monotonic())
         self.agent.process.kill(signal.SIGKILL)
         self.agent.start()
 
     def disk(self, event):
         before = self.ledger.answers
+        self.senders.hold_at = self.plan.records
         self.agent.fill_disk()
         self._wait(
             lambda: self.ledger.answers >= before + event.answers or self.senders.done(),
@@ -89,6 +120,7 @@ class Run(Stage):
         )
         self.disk_full_answers += self.ledger.answers - before
         self.agent.empty_disk()
+        self._go_on()
 
     def _wait(self, condition, what):
         def look():
@@ -103,15 +135,15 @@ class Run(Stage):
         self.turned = now
         self.sink.turn(mode)
 
-    def _drain(self, but_for=()):
-        """Waits until the destination has all; gives up when nothing new comes any more."""
+    def _drain(self):
+        """Waits until the destination has all, or nothing new comes any more."""
         moved, seen = time.monotonic(), -1
 
         def empty():
             nonlocal moved, seen
             if self.oracle.read().stored_requests != seen:
                 moved, seen = time.monotonic(), self.oracle.stored_requests
-            return not self.oracle.missing() or time.monotonic() > moved + (5 if but_for else STALL_SECONDS)
+            return not self.oracle.missing() or time.monotonic() > moved + STALL_SECONDS
 
         self.wait_until(empty, "the queue drains", [self.sink.process, self.agent.process])
 

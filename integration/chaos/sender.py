@@ -22,6 +22,8 @@ EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 # What a caller waits for an answer. The agent's own deadline is half a second earlier.
 TIMEOUT_SECONDS = 3
 MOST_WAIT_SECONDS = 0.3
+# How often a sender that is held looks whether it still is.
+HELD_SECONDS = 0.02
 
 RETRIED = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 
@@ -152,6 +154,8 @@ class Senders:
             self.waiting.put(index)
         self.stopped = threading.Event()
         self.problem = None
+        # No request is begun beyond so many acknowledged records.
+        self.hold_at = plan.records
         self.threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(connections)]
 
     def start(self):
@@ -173,6 +177,9 @@ class Senders:
         chance = random.Random(f"wait/{self.plan.seed}/{number}")
         try:
             while not self.stopped.is_set():
+                if self.ledger.acknowledged_records >= self.hold_at and self.hold_at < self.plan.records:
+                    self.stopped.wait(HELD_SECONDS)
+                    continue
                 index = self.waiting.get_nowait()
                 self._deliver(way, chance, index, wire.request(self.plan.seed, index, self.plan.sizes[index]))
         except queue.Empty:

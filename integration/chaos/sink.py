@@ -36,6 +36,8 @@ EXPORT = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 # The longest a call hangs, if the mode does not end before. Callers have given up by then.
 HANG_SECONDS = 30
 WAIT_ASKED_SECONDS = 0.2
+# Calls under way at the same time; a mode that hangs needs them.
+CALLS = 256
 # Requests refused for good in one outage: each is one that a sender without a queue behind it has to give up.
 MOST_REFUSALS = 8
 
@@ -133,8 +135,9 @@ UNAVAILABLE, RESOURCE_EXHAUSTED = 14, 8
 
 
 class Destination:
-    def __init__(self, journal, only_ids, slow, cut):
+    def __init__(self, journal, only_ids, slow, places, cut):
         self.journal, self.only_ids, self.slow, self.cut = journal, only_ids, slow, cut
+        self.places = threading.Semaphore(places)
         self.mode = schedule.WELL
         self.refusals_left = 0
         self.changed = threading.Condition()
@@ -164,9 +167,10 @@ class Destination:
         if mode in ("unavailable", "throttling", "exhausted", "hanging"):
             self.journal.write({"turned_away": mode})
         if self.slow:
-            if not still_there():
-                return Answer(silent=True)
+            if not self.places.acquire(blocking=False):
+                return Answer(code=UNAVAILABLE, message="chaos: busy")
             time.sleep(self.slow)  # what makes this destination slow, not a wait for anything
+            self.places.release()
         if mode == "unavailable":
             return Answer(code=UNAVAILABLE, message="chaos: unavailable")
         if mode == "throttling":
@@ -195,7 +199,7 @@ class Destination:
         return Answer()
 
 
-def serve_grpc(destination, places):
+def serve_grpc(destination):
     """An OTLP gRPC server on a port of its own; no message is decoded."""
 
     def export(body, context):
@@ -214,7 +218,7 @@ def serve_grpc(destination, places):
             return grpc.unary_unary_rpc_method_handler(export) if call.method == EXPORT else None
 
     server = grpc.server(
-        ThreadPoolExecutor(places),
+        ThreadPoolExecutor(CALLS),
         handlers=[Handler()],
         options=[("grpc.max_receive_message_length", -1), ("grpc.http2.min_ping_interval_without_data_ms", 1000)],
     )
@@ -263,7 +267,7 @@ def main():
     parser.add_argument("journal")
     parser.add_argument("--only-ids", action="store_true", help="write the ids of what is stored, not the bytes")
     parser.add_argument("--slow", type=float, default=0, help="seconds that each request takes")
-    parser.add_argument("--places", type=int, default=256, help="requests at the same time")
+    parser.add_argument("--places", type=int, default=256, help="requests that it is slow with at the same time; more are refused")
     options = parser.parse_args()
 
     loop = asyncio.new_event_loop()
@@ -280,8 +284,8 @@ def main():
         journal.write({"cut": True})
         at_the_gates("cut")
 
-    destination = Destination(journal, options.only_ids, options.slow, cut)
-    _held, grpc_port = serve_grpc(destination, options.places)
+    destination = Destination(journal, options.only_ids, options.slow, options.places, cut)
+    _held, grpc_port = serve_grpc(destination)
     gates = [Gate(grpc_port), Gate(serve_http(destination))]
     at_the_gates("open")
     print(json.dumps({"grpc": gates[0].port, "http": gates[1].port}), flush=True)

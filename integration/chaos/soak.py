@@ -38,7 +38,7 @@ class Soak(Stage):
     def __init__(self, minutes, deadline_seconds=None):
         self.minutes = minutes
         self.deadline_seconds = deadline_seconds or minutes * 60 + 120
-        self.counts, self.acknowledged = Counter(), set()
+        self.counts, self.said, self.acknowledged = Counter(), Counter(), set()
         self.numbers, self.lock = itertools.count(), threading.Lock()
         self.stopped = threading.Event()
         self.problem = None
@@ -60,6 +60,7 @@ class Soak(Stage):
             for _ in range(CALLS_OF_A_CHANNEL)
         ]
         self.counts.clear()
+        self.said.clear()
         begun = time.monotonic()
         for thread in threads:
             thread.start()
@@ -92,7 +93,7 @@ class Soak(Stage):
                 self.acknowledged.add(number)
             else:
                 self.counts["refused" if told.answered else "unanswered"] += 1
-                self.counts[told.status[:70]] += told.final
+                self.said[told.status[:60]] += 1
         return told.status == "OK"
 
     def _load(self, way):
@@ -159,6 +160,7 @@ class Soak(Stage):
             f"  requests of {RECORDS} records, {self.size / 1024:.0f} KiB; offered {times:.0f} times what was taken",
             f"  resident MiB: warm {self.warm:.0f}, at most {self.peak:.0f}, ceiling {self.ceiling:.0f}",
             f"  acknowledged and not at the destination: {len(self.missing)}",
+            *(f"  {times:>8,} {status}" for status, times in self.said.most_common(6)),
         ]
         return "\n".join(lines)
 
