@@ -106,6 +106,8 @@ class Stage:
             if p.alive():
                 p.popen.kill()
             p.popen.wait()
+            for pipe in filter(None, (p.popen.stdin, p.popen.stdout)):
+                pipe.close()
         if not keep_folder:
             shutil.rmtree(self.dir, ignore_errors=True)
 
