@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python collector alertmanager bench evaluate fuzz recording clean
+.PHONY: help assets build demo run test lint integration integration-python integration-node chaos soak collector alertmanager bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -40,16 +40,29 @@ alertmanager: ## build the real Alertmanager that the integration tests use
 
 integration-python: target/integration/python/.stamp
 
-target/integration/python/.stamp: integration/api/requirements.txt
+target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt
 	@python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-		--upgrade --target $(@D) -r $<
+		--upgrade --target $(@D) $(addprefix -r ,$^)
 	@touch $@
 
-integration: assets build collector alertmanager integration-python ## the agent beside real processes: Collector, Alertmanager, kill -9, a client in Python
+integration-node: target/integration/node/.stamp
+
+target/integration/node/.stamp: integration/clients/node/package.json integration/clients/node/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+integration: assets build collector alertmanager integration-python integration-node ## the agent beside real processes: Collector, Alertmanager, SDKs of Python and Node, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"
 	@python3 fuzz/run.py $(FUZZ_FLAGS)
+
+chaos: assets build integration-python ## the agent killed, its destination failing, all records counted: make chaos CHAOS_FLAGS="--seed 7"
+	@cd integration && python3 -m chaos $(CHAOS_FLAGS)
+
+soak: assets build integration-python ## load above what is sustainable, resident memory watched: make soak SOAK_FLAGS="--minutes 5"
+	@cd integration && python3 -m chaos.soak $(SOAK_FLAGS)
 
 bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved
 	@cd integration && python3 bench.py

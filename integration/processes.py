@@ -59,20 +59,14 @@ def free_port():
 
 
 class Process:
-    """A running program whose output goes to a file."""
+    """A running program whose output goes to a file. `how` is what else `subprocess.Popen` should know."""
 
-    def __init__(self, name, command, log, env=None):
+    def __init__(self, name, command, log, env=None, **how):
         self.name = name
         self.log = Path(log)
         with open(self.log, "ab") as out:
-            self.popen = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env={**os.environ, **(env or {})},
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+            self.popen = subprocess.Popen(command, env={**os.environ, **(env or {})}, **{"cwd": ROOT, **streams, **how})
 
     def alive(self):
         return self.popen.poll() is None
@@ -96,28 +90,29 @@ class Process:
         return f"--- last words of {self.name} ({self.log.name}):\n" + "\n".join(s[:400] for s in text[-lines:])
 
 
-class ProcessTest(unittest.TestCase):
-    """A test with a folder of its own, and processes that do not outlive it."""
+class Stage:
+    """A folder, and processes that do not outlive it."""
 
-    # The whole test, starting programs included, must be done by then.
+    # All that happens on it, starting programs included, must be done by then.
     deadline_seconds = 120
 
-    def setUp(self):
+    def open_stage(self):
         self.deadline = time.monotonic() + self.deadline_seconds
         self.dir = Path(tempfile.mkdtemp(prefix="harbinger-it-"))
         self.processes = []
-        # Run in the opposite order: the processes end before their folder goes.
-        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
-        self.addCleanup(self._end_all)
 
-    def _end_all(self):
+    def close_stage(self, keep_folder=False):
         for p in self.processes:
             if p.alive():
                 p.popen.kill()
             p.popen.wait()
+            for pipe in filter(None, (p.popen.stdin, p.popen.stdout)):
+                pipe.close()
+        if not keep_folder:
+            shutil.rmtree(self.dir, ignore_errors=True)
 
-    def start(self, name, command, env=None):
-        p = Process(name, command, self.dir / f"{name}.{len(self.processes)}.log", env)
+    def start(self, name, command, env=None, **how):
+        p = Process(name, command, self.dir / f"{name}.{len(self.processes)}.log", env, **how)
         self.processes.append(p)
         return p
 
@@ -129,10 +124,10 @@ class ProcessTest(unittest.TestCase):
                 return value
             for p in needs:
                 if not p.alive():
-                    self.fail(f"{p.name} ended with code {p.popen.returncode} before {what}\n{p.words()}")
+                    raise AssertionError(f"{p.name} ended with code {p.popen.returncode} before {what}\n{p.words()}")
             if time.monotonic() > self.deadline:
                 words = "\n".join(p.words() for p in self.processes)
-                self.fail(f"not within {self.deadline_seconds} s: {what}\n{words}")
+                raise AssertionError(f"not within {self.deadline_seconds} s: {what}\n{words}")
             time.sleep(LOOK_EVERY)
 
     def wait_for_port(self, port, process):
@@ -140,6 +135,14 @@ class ProcessTest(unittest.TestCase):
 
     def wait_for_health(self, port, process):
         self.wait_until(lambda: _healthy(port), f"{process.name} is healthy on {port}", [process])
+
+
+class ProcessTest(Stage, unittest.TestCase):
+    """A test with a stage of its own."""
+
+    def setUp(self):
+        self.open_stage()
+        self.addCleanup(self.close_stage)
 
 
 def _listening(port):

@@ -242,6 +242,8 @@ pub fn start_log(level: tracing::Level, json: bool) {
         .with_env_filter(filter)
         .with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
+    // A line that cannot be written (disk full, pipe closed) is lost; complaining of that on standard error would panic.
+    let log = log.log_internal_errors(false);
     // Only fails when there is a log already, as in tests.
     let _ = if json { log.json().try_init() } else { log.try_init() };
 }

@@ -1,0 +1,227 @@
+"""OpenTelemetry's own SDKs (Python, Node) and a real Collector as clients of the agent.
+
+Guarantees, for each of them:
+
+* what a client was told is exported is at the destination, once the destination has had a bad time too;
+* a destination that is away and comes back, an agent that has no place for more requests, and batches of many MiB;
+* TLS, client certificates and bearer tokens: the right ones are let in, with any wrong one nothing passes.
+
+Node's gRPC exporter sends nothing again by itself (0.223: every error is a failure, whatever its code), so there the agent's
+own retries within the caller's deadline must carry it. The others send again.
+
+Tests of what this program does not have yet are skipped for as long as `harbinger validate` refuses their configuration.
+Needs what `make integration-python`, `make integration-node` and `make collector` install.
+"""
+
+import json
+import re
+import shutil
+import sys
+import unittest
+
+from chaos.agent import AGENT_HOST, HERE as CHAOS, Agent, Sink, refusal
+from chaos.sink import Entries
+from clients import certificates
+from processes import ROOT, ProcessTest, otelcol
+
+CLIENTS = ROOT / "integration/clients"
+RECORD = re.compile(rb"<record (\d+-\d+)>")
+TOKEN, WRONG_TOKEN = "a-token-that-is-right", "a-token-that-is-wrong"
+TLS = [CLIENTS / "tls.yaml"]
+ALL = [*TLS, CLIENTS / "mtls-and-token.yaml"]
+IMPATIENT = ("exporters.otlp_grpc.retry_on_failure.enabled=false",)
+
+
+class Clients(ProcessTest):
+    deadline_seconds = 120
+
+    def begin(self, over=(), sets=(), slow=None):
+        """Starts the destination and the agent."""
+        certificates_here = certificates.make(self.dir / "certificates", AGENT_HOST)
+        environment = {"CERTIFICATES": str(certificates_here), "TOKEN": TOKEN}
+        words = refusal(over, environment) if over else None
+        if words is not None:
+            self.skipTest(f"the program refuses the configuration: {words}")
+        self.certificates = certificates_here
+        self.sink = Sink(self, *(("--slow", str(slow)) if slow else ()))
+        self.entries, self.stored, self.turned_away = Entries(self.sink.journal), [], 0
+        self.agent = Agent(self, self.sink, over, sets, environment)
+        self.agent.start()
+
+    def look(self):
+        """Reads on in the destination's journal; returns the ids that it has stored."""
+        for head, body in self.entries.new():
+            self.turned_away += "turned_away" in head
+            self.stored += [found.decode() for found in RECORD.findall(body)]
+        return set(self.stored)
+
+    def collector(self, lines, client, token):
+        """Starts a Collector that reads a file of so many lines."""
+        log = self.dir / "app.log"
+        log.write_text("".join(f"<record 0-{n}> user {n % 7} logged in\n" for n in range(lines)))
+        environment = {
+            "LOG_FILE": str(log), "AGENT_GRPC": self.agent.grpc, "CERTIFICATES": str(self.certificates),
+            "CLIENT": client, "SENT_TOKEN": token,
+        }
+        return self.start("collector", [otelcol(), "--config", str(CLIENTS / "collector.yaml")], environment)
+
+
+class Sdk:
+    """The tests of one SDK; `command` starts it, `protocol` is what it speaks."""
+
+    protocol = "grpc"
+    sends_again = True
+    over = ()
+
+    def log(self, **options):
+        """Starts the SDK's program, with certificates and the like by their names in the folder."""
+        for name in ("ca", "cert", "key"):
+            if name in options:
+                options[name] = str(self.certificates / options[name])
+        address = {"grpc": self.agent.grpc, "http": self.agent.http}[self.protocol]
+        options = {"endpoint": address, "protocol": self.protocol, **options}
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        return self.start("client", [*self.command, *arguments])
+
+    def outcome(self, client):
+        """What the program said in the end: the ids that were exported, those that were not."""
+        self.wait_until(lambda: not client.alive(), "the client is done", [self.agent.process, self.sink.process])
+        if client.popen.returncode != 0:
+            raise AssertionError(client.words())
+        said = json.loads(client.log.read_text().splitlines()[-1])
+        return set(said["exported"]), set(said["failed"])
+
+    def assert_all(self, client, count):
+        """Everything was exported, and is there."""
+        exported, failed = self.outcome(client)
+        self.assertFalse(failed, client.words())
+        self.assertEqual(len(exported), count)
+        self.assertEqual(self.look(), exported)
+
+    def assert_nothing(self, client):
+        """Nothing was exported, and nothing is there."""
+        exported, failed = self.outcome(client)
+        self.assertFalse(exported)
+        self.assertTrue(failed, client.words())
+        self.assertFalse(self.look())
+
+    def test_plain_export(self):
+        self.begin(self.over)
+        self.assert_all(self.log(requests=5, records=20), 100)
+        self.assertEqual(len(self.stored), 100, "none came twice")
+
+    def test_the_destination_is_away_and_comes_back(self):
+        """Nothing is lost: by the client's own retries, or, if it has none, by the agent's."""
+        self.begin(self.over, IMPATIENT if self.sends_again and self.protocol == "grpc" else ())
+        self.sink.turn("unavailable")
+        client = self.log(records=20, timeout=20)
+        self.wait_until(lambda: self.look() or self.turned_away, "a request has been turned away", [client])
+        self.assertFalse(self.stored)
+        self.sink.turn("well")
+        self.assert_all(client, 20)
+
+    def test_throttle(self):
+        """One place at the agent, eight requests that want it: who comes too early is told when to come back."""
+        self.begin(self.over, [f"receivers.otlp.protocols.{self.protocol}.max_requests_in_flight=1"], slow=0.2)
+        client = self.log(requests=2, records=10, parallel=4, timeout=30)
+        exported, failed = self.outcome(client)
+        self.assertEqual(len(exported) + len(failed), 80)
+        self.assertEqual(self.look(), exported, "what was not acknowledged was never taken, all else is there")
+        if self.sends_again:
+            self.assertFalse(failed, client.words())
+        else:
+            self.assertIn("too many requests", client.log.read_text(), "nobody was throttled")
+
+    def test_a_large_batch(self):
+        """One request of some 12 MiB, three times what OTLP receivers take by default."""
+        self.begin(self.over)
+        self.assert_all(self.log(records=20_000, padding=600, timeout=60), 20_000)
+
+
+class Secured:
+    """The tests of TLS and tokens, for clients of gRPC."""
+
+    RIGHT = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key", "token": TOKEN}
+
+    def test_tls(self):
+        self.begin(TLS)
+        self.assert_all(self.log(ca="ca.pem"), 10)
+
+    def test_tls_of_a_server_that_the_client_does_not_trust(self):
+        self.begin(TLS)
+        self.assert_nothing(self.log(ca="stranger-ca.pem", timeout=3))
+
+    def test_plain_text_where_tls_is_wanted(self):
+        self.begin(TLS)
+        self.assert_nothing(self.log(timeout=3))
+
+    def test_certificate_and_token(self):
+        self.begin(ALL)
+        self.assert_all(self.log(**self.RIGHT), 10)
+
+    def test_wrong_certificates_and_tokens(self):
+        self.begin(ALL)
+        without = {key: value for key, value in self.RIGHT.items() if key not in ("cert", "key")}
+        wrong = {
+            "no certificate": without,
+            "a stranger's certificate": {**self.RIGHT, "cert": "stranger-client.pem", "key": "stranger-client.key"},
+            "no token": {key: value for key, value in self.RIGHT.items() if key != "token"},
+            "a wrong token": {**self.RIGHT, "token": WRONG_TOKEN},
+            "a token cut short": {**self.RIGHT, "token": TOKEN[:-1]},
+        }
+        for name, options in wrong.items():
+            with self.subTest(name):
+                self.assert_nothing(self.log(**options, timeout=3))
+        self.assert_all(self.log(**self.RIGHT), 10)
+        self.assertNotIn(TOKEN, self.agent.process.log.read_text(), "the log has the token")
+        self.assertNotIn(WRONG_TOKEN, self.agent.process.log.read_text(), "the log has a token")
+
+
+class PythonByGrpc(Sdk, Secured, Clients):
+    command = (sys.executable, str(CLIENTS / "python_client.py"))
+
+
+class PythonByHttp(Sdk, Clients):
+    command = (sys.executable, str(CLIENTS / "python_client.py"))
+    protocol = "http"
+    over = (CHAOS / "http.yaml",)
+
+
+class NodeByGrpc(Sdk, Secured, Clients):
+    command = (shutil.which("node") or "node", str(CLIENTS / "node/client.mjs"))
+    sends_again = False
+
+
+class NodeByHttp(Sdk, Clients):
+    command = (shutil.which("node") or "node", str(CLIENTS / "node/client.mjs"))
+    protocol = "http"
+    over = (CHAOS / "http.yaml",)
+
+
+class Collector(Clients):
+    LINES = 500
+
+    def test_certificate_and_token(self):
+        self.begin(ALL)
+        collector = self.collector(self.LINES, "client", TOKEN)
+        wanted = {f"0-{n}" for n in range(self.LINES)}
+        self.wait_until(lambda: self.look() >= wanted, "all lines are there", [collector, self.agent.process])
+        self.assertEqual(set(self.stored), wanted)
+
+    def test_a_wrong_token(self):
+        self.begin(ALL)
+        collector = self.collector(self.LINES, "client", WRONG_TOKEN)
+        refused = lambda: "Unauthenticated" in collector.log.read_text()  # noqa: E731
+        self.wait_until(refused, "the Collector is refused", [collector, self.agent.process])
+        self.assertFalse(self.look())
+
+    def test_a_stranger_s_certificate(self):
+        self.begin(ALL)
+        collector = self.collector(self.LINES, "stranger-client", TOKEN)
+        refused = lambda: "Exporting failed" in collector.log.read_text()  # noqa: E731
+        self.wait_until(refused, "the Collector is refused", [collector, self.agent.process])
+        self.assertFalse(self.look())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
