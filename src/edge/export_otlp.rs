@@ -270,7 +270,12 @@ impl OtlpExporter {
                         next_hop = self.name,
                         bytes,
                         left_out,
-                        "{refusal}; its records are not sent again"
+                        "{refusal}; {}",
+                        if refusal.is_too_large() {
+                            "it goes on in halves, if it has any"
+                        } else {
+                            "its records are not sent again"
+                        }
                     );
                 }
                 Err(refusal)

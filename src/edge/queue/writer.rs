@@ -161,6 +161,11 @@ impl Writer {
             }
             self.work(kept);
         }
+        if !self.unsettled.is_empty() {
+            // Once more, so that the next process does not deliver it again.
+            self.retry_at = Instant::now();
+            self.work(Vec::new());
+        }
         // The end of the database is its own: it notes that it was closed in order.
         let last = self.shared.database().take();
         if guarded(Fault::Unavailable, || Ok(drop(last))).is_err() {
