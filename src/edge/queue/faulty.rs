@@ -3,6 +3,9 @@
 //! In: what the database writes. Out: what would be on a disk at any moment. Promise: what was synced is never lost; what was
 //! not may be there, or not, or in part, in any order. Absent on purpose: a disk that lies about its syncs.
 
+// A bug is one of the faults.
+#![allow(clippy::panic)]
+
 use std::{
     io,
     path::PathBuf,

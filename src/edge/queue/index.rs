@@ -265,6 +265,10 @@ mod tests {
         Remove,
     }
 
+    fn sizers() -> impl Strategy<Value = Sizer> {
+        prop_oneof![Just(Sizer::Requests), Just(Sizer::Items), Just(Sizer::Bytes)]
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (1..9u64).prop_map(Step::Reserve),
@@ -280,8 +284,7 @@ mod tests {
     proptest! {
         /// Whatever happens in whatever order: each entry is delivered once, in order, and the sums are what they should be.
         #[test]
-        fn known_loss_the_index_agrees_with_a_list(steps in proptest::collection::vec(step(), 0..120), sizer in 0..3) {
-            let sizer = [Sizer::Requests, Sizer::Items, Sizer::Bytes][sizer as usize % 3];
+        fn known_loss_the_index_agrees_with_a_list(steps in proptest::collection::vec(step(), 0..120), sizer in sizers()) {
             let mut index = Index::new(&Settings { queue_size: 20, sizer, ..Settings::default() });
             let (mut reserved, mut waiting, mut under_way, mut number) = (Vec::new(), Vec::new(), Vec::<(u64, Head)>::new(), 0);
             for step in steps {

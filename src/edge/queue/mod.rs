@@ -13,6 +13,7 @@
 //! `settings` is what users write, `storage` the directory, `tables` the transaction, `entry` one value, `index` what memory knows, `writer` the thread
 //! that owns the database, `delivery` its consumers, `dead_letters` the offline look.
 
+mod allocated;
 pub mod dead_letters;
 mod delivery;
 mod entry;
@@ -47,7 +48,7 @@ use self::{
     index::{Index, NoRoom},
     storage::Medium,
     tables::Head,
-    writer::{Order, Writer},
+    writer::{Kept, Order, Writer},
 };
 use super::{BoxFuture, Exporter, Keeper, Refusal, Request, Reserved, now_unix_nano};
 use crate::engine::view;
@@ -387,11 +388,8 @@ impl Place {
             enqueued_unix_nano: now_unix_nano(),
         };
         let (answer, answered) = oneshot::channel();
-        shared.send(Order::Keep {
-            room,
-            value: entry.encode(),
-            answer,
-        });
+        let value = entry.encode();
+        shared.send(Order::Keep(Kept { room, value, answer }));
         let outcome = answered
             .await
             .unwrap_or_else(|_| Err("the agent is shutting down".to_owned()));

@@ -10,8 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use redb::{Builder, Database, DatabaseError, backends::FileBackend};
+use redb::{Builder, Database, DatabaseError};
 
+use super::allocated::Allocated;
 use crate::edge::transport::private_files::{self, LockError};
 
 const LOCK: &str = "queues.lock";
@@ -176,7 +177,7 @@ impl Medium for QueueFile {
         if is_new {
             private_files::sync_directory(&self.storage.path)?;
         }
-        builder(thorough).create_with_backend(FileBackend::new(file)?)
+        builder(thorough).create_with_backend(Allocated::new(file)?)
     }
 
     fn set_aside(&self, reason: &str) -> io::Result<Option<PathBuf>> {

@@ -32,19 +32,22 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 
 /// What the writer is asked to do.
 pub enum Order {
-    /// Keep this value.
-    Keep {
-        /// The room that was reserved for it.
-        room: Room,
-        /// The entry's value.
-        value: Vec<u8>,
-        /// Told once it is on disk, or that it is not; nobody listens when the caller has gone.
-        answer: oneshot::Sender<Result<(), String>>,
-    },
+    /// Keep a value.
+    Keep(Kept),
     /// Note what became of an entry.
     Settle(Settled),
     /// A reader doubts that the file can be used: open it anew, with a look at everything.
     Doubt(String),
+}
+
+/// A value to keep.
+pub struct Kept {
+    /// The room that was reserved for it.
+    pub room: Room,
+    /// The entry's value.
+    pub value: Vec<u8>,
+    /// Told once it is on disk, or that it is not; nobody listens when the caller has gone.
+    pub answer: oneshot::Sender<Result<(), String>>,
 }
 
 /// What became of an entry, or of a part of it.
@@ -138,9 +141,9 @@ impl Writer {
             let mut next = first;
             while let Some(order) = next {
                 match order {
-                    Order::Keep { room, value, answer } => {
-                        bytes += value.len();
-                        kept.push((room, value, answer));
+                    Order::Keep(value) => {
+                        bytes += value.value.len();
+                        kept.push(value);
                     }
                     Order::Settle(settled) => {
                         bytes += settled.rest.as_ref().map_or(0, |(_, value)| value.len());
@@ -161,11 +164,13 @@ impl Writer {
             }
             self.work(kept);
         }
-        // The end of the database is its own: it notes that it was closed in order.
-        let last = self.shared.database().take();
-        if guarded(Fault::Unavailable, || Ok(drop(last))).is_err() {
-            tracing::warn!(exporter = self.shared.name, "the queue's file was not closed in order");
+        if !self.unsettled.is_empty() {
+            // Once more, so that the next process does not deliver it again.
+            self.retry_at = Instant::now();
+            self.work(Vec::new());
         }
+        // The end of the database is its own: it notes that it was closed in order.
+        give_up(&self.shared);
     }
 
     fn number(&mut self) -> u64 {
@@ -174,14 +179,14 @@ impl Writer {
         number
     }
 
-    fn work(&mut self, kept: Vec<(Room, Vec<u8>, oneshot::Sender<Result<(), String>>)>) {
+    fn work(&mut self, kept: Vec<Kept>) {
         if self.shared.database().is_none() && Instant::now() >= self.retry_at {
             self.reopen();
         }
         let database = self.shared.database().clone();
         let Some(database) = database else {
             let why = self.shared.index().trouble.clone().unwrap_or_default();
-            for (.., answer) in kept {
+            for Kept { answer, .. } in kept {
                 let _ = answer.send(Err(why.clone()));
             }
             return;
@@ -189,15 +194,15 @@ impl Writer {
         // Whose caller has gone sends again: what it sent is not kept twice.
         let kept: Vec<_> = kept
             .into_iter()
-            .filter(|(.., answer)| !answer.is_closed())
-            .map(|(room, value, answer)| (self.number(), room, value, answer))
+            .filter(|kept| !kept.answer.is_closed())
+            .map(|kept| (self.number(), kept))
             .collect();
         if kept.is_empty() && self.unsettled.is_empty() {
             return;
         }
         let changes = changes(&self.unsettled).chain(
             kept.iter()
-                .map(|(number, room, value, _)| Change::Add(*number, room.head, value)),
+                .map(|(number, kept)| Change::Add(*number, kept.room.head, &kept.value)),
         );
         let outcome = guarded(Fault::Unavailable, || tables::apply(&database, changes));
         drop(database);
@@ -205,7 +210,7 @@ impl Writer {
             Ok(()) => {
                 self.unsettled.clear();
                 self.works_again();
-                for (number, room, _, answer) in kept {
+                for (number, Kept { room, answer, .. }) in kept {
                     room.enter(number);
                     let _ = answer.send(Ok(()));
                 }
@@ -217,7 +222,7 @@ impl Writer {
                     Fault::Corrupt(why) => self.corrupt(&why),
                     Fault::Unavailable(_) => self.close(why.clone()),
                 }
-                for (.., answer) in kept {
+                for (_, Kept { answer, .. }) in kept {
                     let _ = answer.send(Err(why.clone()));
                 }
             }
@@ -233,8 +238,7 @@ impl Writer {
 
     /// Gives the database up for now.
     fn close(&mut self, why: String) {
-        let gone = self.shared.database().take();
-        let _ = guarded(Fault::Unavailable, || Ok(drop(gone)));
+        give_up(&self.shared);
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::error!(
                 exporter = self.shared.name,
@@ -282,8 +286,7 @@ impl Writer {
 
     /// Sets the file aside and begins a new one.
     fn corrupt(&mut self, why: &str) {
-        let gone = self.shared.database().take();
-        let _ = guarded(Fault::Unavailable, || Ok(drop(gone)));
+        give_up(&self.shared);
         if let Err(problem) = self.replace(why) {
             self.close(format!(
                 "the queue's file is corrupt, and a new one cannot be begun: {problem}"
@@ -325,6 +328,15 @@ fn changes(unsettled: &[(Settled, u64)]) -> impl Iterator<Item = Change<'_>> {
             .into_iter()
             .flatten()
     })
+}
+
+/// Closes the database, if it can be: after an error it may panic once more.
+fn give_up(shared: &Shared) {
+    let database = shared.database().take();
+    let _ = guarded(Fault::Unavailable, || {
+        drop(database);
+        Ok(())
+    });
 }
 
 /// A panic in the database is an error. Where it can be tried again it is one of the disk: opening the file decides.
@@ -379,7 +391,7 @@ mod tests {
             Ok(Self { shared, writer })
         }
 
-        fn work(&mut self, kept: Vec<(Room, Vec<u8>, oneshot::Sender<Result<(), String>>)>) {
+        fn work(&mut self, kept: Vec<Kept>) {
             self.writer.retry_at = Instant::now();
             self.writer.work(kept);
         }
@@ -398,7 +410,8 @@ mod tests {
                 is_used: false,
             };
             let (answer, mut answered) = oneshot::channel();
-            self.work(vec![(room, entry.encode(), answer)]);
+            let value = entry.encode();
+            self.work(vec![Kept { room, value, answer }]);
             answered.try_recv().unwrap()
         }
 
@@ -435,8 +448,7 @@ mod tests {
     impl Drop for Bench {
         fn drop(&mut self) {
             // As the thread does at its end.
-            let gone = self.shared.database().take();
-            let _ = guarded(Fault::Unavailable, || Ok(drop(gone)));
+            give_up(&self.shared);
         }
     }
 
@@ -578,7 +590,8 @@ mod tests {
             is_used: false,
         };
         let (answer, _) = oneshot::channel();
-        bench.work(vec![(room, gone.encode(), answer)]);
+        let value = gone.encode();
+        bench.work(vec![Kept { room, value, answer }]);
         assert_eq!(bench.shared.index().used().bytes, 0);
         assert!(bench.everything().is_empty());
     }

@@ -167,7 +167,12 @@ impl Delivery {
                 next_hop = self.next_hop,
                 bytes,
                 left_out,
-                "{refusal}; its records are not sent again"
+                "{refusal}; {}",
+                if refusal.is_too_large() {
+                    "it goes on in halves, if it has any"
+                } else {
+                    "its records are not sent again"
+                }
             );
         }
         refusal

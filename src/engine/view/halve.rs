@@ -141,7 +141,7 @@ mod tests {
             Just(delimited(3, "https://schema")),
             Just(delimited(1000, "unknown")),
             Just(varint(99, 300)),
-            Just(delimited(1, delimited(1, "n"))),
+            Just(delimited(1, delimited(9, "n"))),
         ];
         let scope = (proptest::collection::vec(record, 0..5), odd.clone(), odd.clone())
             .prop_map(|(records, before, after)| delimited(2, [before, records.concat(), after].concat()));
