@@ -270,6 +270,12 @@ mod tests {
         let told = life(&disk);
         let operations = disk.state().operations.clone();
         let (begun, mut image, mut cuts) = (told[0].0, Vec::new(), 0);
+        // All of them take a minute; a prime meets every place in a page.
+        let every = if std::env::var_os("HARBINGER_EVERY_CUT").is_some() {
+            1
+        } else {
+            13
+        };
         for (number, operation) in operations.iter().enumerate() {
             if number >= begun {
                 check(&image, &told, number, "before operation");
@@ -279,7 +285,9 @@ mod tests {
                     for at in 0..data.len() {
                         // A cut that changes nothing is the cut before.
                         if std::mem::replace(&mut torn[offset + at], data[at]) != data[at] {
-                            check(&torn, &told, number, "torn in operation");
+                            if cuts % every == 0 {
+                                check(&torn, &told, number, "torn in operation");
+                            }
                             cuts += 1;
                         }
                     }
