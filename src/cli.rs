@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn every_component_is_listed_with_its_stability() {
         let text = components();
-        assert!(text.contains("exporters\n  otlp_grpc      beta         "), "{text}");
+        assert!(text.contains("exporters\n  otlp_grpc        beta         "), "{text}");
         assert_eq!(text.lines().count(), TYPES.len() + Role::ALL.len());
     }
 }

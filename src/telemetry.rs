@@ -9,7 +9,7 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -96,14 +96,14 @@ pub struct Reading {
 
 /// Who brings metrics up to date that are kept elsewhere.
 #[derive(Default)]
-struct Sources(OnceLock<Source>);
+struct Sources(Mutex<Vec<Source>>);
 
 /// Sets metrics to what they are now.
 type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 impl Sources {
     fn bring_up_to_date(&self, metrics: &Metrics) {
-        if let Some(source) = self.0.get() {
+        for source in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             source(metrics);
         }
     }
@@ -111,7 +111,7 @@ impl Sources {
 
 impl std::fmt::Debug for Sources {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("Sources").field(&self.0.get().is_some()).finish()
+        out.debug_struct("Sources").finish_non_exhaustive()
     }
 }
 
@@ -206,9 +206,10 @@ metrics! {
 pub const PREFIX: &str = "harbinger_";
 
 impl Metrics {
-    /// Has `source` set, before each reading, what it keeps itself; a second source is not taken.
+    /// Has `source` set, before each reading, what it keeps itself.
     pub fn follow(&self, source: impl Fn(&Metrics) + Send + Sync + 'static) {
-        let _ = self.sources.0.set(Box::new(source));
+        let mut sources = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.push(Box::new(source));
     }
 
     /// Every metric in the Prometheus text format.
@@ -326,6 +327,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
+
+    #[test]
+    fn every_source_is_followed() {
+        let metrics = Metrics::default();
+        metrics.follow(|metrics| metrics.exporter_queue_size.set(3));
+        metrics.follow(|metrics| metrics.receiver_refused_connections.follow(4));
+        let text = metrics.prometheus();
+        assert!(text.contains("harbinger_exporter_queue_size 3") && text.contains("refused_connections_total 4"));
+    }
 
     #[test]
     fn prometheus_text_has_help_type_and_value() {

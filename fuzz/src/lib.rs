@@ -6,18 +6,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{io::Write, sync::OnceLock};
+use std::{
+    io::Write,
+    sync::{Arc, OnceLock},
+};
 
+use bytes::Bytes;
 use harbinger::{
     config,
+    edge::{
+        BoxFuture, Intake, Refusal, Request as OtlpRequest,
+        receive_http::{Handler, Settings as HttpSettings},
+    },
     engine::{
         self,
         annotate::{Annotation, Settings as AnnotateSettings, annotate},
         front::Front,
         snapshot::{self, Journal, Snapshot},
-        view::View,
+        view::{View, halve, record_count},
     },
 };
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceRequest, logs::v1::LogRecord};
 use prost::Message;
 
@@ -25,9 +35,12 @@ use prost::Message;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 7] = [
     ("view", view),
     ("splice", splice),
+    ("halve", halves),
+    ("json", json),
+    ("http", http_requests),
     ("config", configuration),
     ("snapshot", snapshots),
 ];
@@ -91,6 +104,100 @@ pub fn splice(bytes: &[u8]) {
         // By bytes, because NaN is not equal to itself.
         assert_eq!(before.encode_to_vec(), after.encode_to_vec());
     }
+}
+
+/// No record is lost or doubled where a request is cut, and both halves can be read if the whole can.
+pub fn halves(bytes: &[u8]) {
+    let Some([first, second]) = halve(bytes) else { return };
+    let Ok(whole) = ExportLogsServiceRequest::decode(bytes) else {
+        return;
+    };
+    let count = |bytes: &[u8]| record_count(bytes).expect("a half can be read");
+    assert!(count(&first) > 0 && count(&second) > 0);
+    let decoded = |bytes: &[u8]| ExportLogsServiceRequest::decode(bytes).expect("a half can be read");
+    let halves: Vec<LogRecord> = [decoded(&first), decoded(&second)].iter().flat_map(records).collect();
+    let bytes_of = |records: Vec<LogRecord>| -> Vec<Vec<u8>> { records.iter().map(Message::encode_to_vec).collect() };
+    assert_eq!(bytes_of(records(&whole)), bytes_of(halves));
+}
+
+/// Takes what the engine can read, as the agent does.
+struct Reader;
+
+impl Intake for Reader {
+    fn accept(&self, request: OtlpRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        let outcome = match View::parse(&request.body) {
+            Ok(_) => Ok(Bytes::new()),
+            Err(malformed) => Err(Refusal::Malformed(malformed.to_string())),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
+}
+
+fn answer(request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+    static HANDLER: OnceLock<(tokio::runtime::Runtime, Handler)> = OnceLock::new();
+    let (runtime, handler) = HANDLER.get_or_init(|| {
+        let settings = HttpSettings {
+            max_request_body_size: 1 << 20,
+            ..HttpSettings::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        (runtime.expect("a runtime"), Handler::alone(&settings, Arc::new(Reader)))
+    });
+    runtime.block_on(async {
+        let (parts, body) = handler.call(request).await.into_parts();
+        (parts.status, body.collect().await.expect("a body in memory").to_bytes())
+    })
+}
+
+/// Any text is OTLP JSON, which the engine can read once it is translated, or refused with what is wrong.
+pub fn json(bytes: &[u8]) {
+    let request = Request::post("/v1/logs").header("content-type", "application/json");
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(bytes)))
+        .expect("a request");
+    let (status, body) = answer(request);
+    match status {
+        StatusCode::OK => assert_eq!(&*body, b"{}"),
+        StatusCode::BAD_REQUEST => {
+            let text = String::from_utf8(body.to_vec()).expect("JSON is UTF-8");
+            // What was translated and is not understood is a mistake of ours.
+            assert!(text.contains("line "), "{text}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Any method, path, media type, encoding and body has an answer that says what to do, never a 5xx.
+pub fn http_requests(bytes: &[u8]) {
+    let Some(([how], body)) = bytes.split_first_chunk::<1>() else {
+        return;
+    };
+    let pick = |from: &[&'static str], shift: u32| from[usize::from(how >> shift) & 3];
+    let request = Request::builder()
+        .method(pick(&["POST", "POST", "POST", "GET"], 0))
+        .uri(pick(&["/v1/logs", "/v1/logs", "/v1/logs", "/v1/traces"], 2))
+        .header(
+            "content-type",
+            pick(
+                &[
+                    "application/x-protobuf",
+                    "application/json; a=b",
+                    "application/x-protobuf",
+                    "text/plain",
+                ],
+                4,
+            ),
+        )
+        .header("content-encoding", pick(&["identity", "gzip", "zstd", "deflate"], 6));
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(body)))
+        .expect("a request");
+    let (status, body) = answer(request);
+    assert!(!status.is_server_error(), "{status}");
+    assert!(status.is_success() || !body.is_empty(), "{status} says nothing");
 }
 
 /// Any text is a configuration, or refused with at least one finding; what is read can be printed and read again.

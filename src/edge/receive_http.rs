@@ -7,28 +7,32 @@
 //! Absent on purpose: how TLS and authentication work, CORS, and paths for other signals, which are told where
 //! they are wrong.
 
+mod answer;
+
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::Full;
 use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tonic::Status;
+
+use answer::{Encoding, failure, success};
 
 use super::{
     AuthSettings, Authenticator, Intake, Nobody,
     transport::{
         MIB,
         admission::{Admission, Place},
-        compression::{self, Compression, HTTP},
+        compression::{Compression, HTTP},
         connections::{self, Http1, Limits, ServerParameters},
         entrance::Entrance,
         framing::next_frame,
         listening,
         otlp_json::{self, JsonError},
-        reception::{self, Bounds, READ_TIMEOUT, Reception},
-        retry_after, status, tls,
+        reception::{Bounds, READ_TIMEOUT, Reception},
+        status, tls,
     },
 };
 
@@ -42,10 +46,6 @@ const MAX_CONCURRENT_STREAMS: u32 = 256;
 const READ_PAST: usize = 4;
 /// From this many bytes on, JSON is translated off the async thread (some milliseconds of work).
 const BLOCKING_FROM_BYTES: usize = 256 * 1024;
-
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// The section `receivers.otlp.protocols.http`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -217,55 +217,46 @@ impl Receiver {
             include_metadata: self.settings.include_metadata,
             admission: self.admission,
         };
-        let service = Arc::new(Service {
+        let handler = Arc::new(Handler {
             reception: Reception::new(intake, bounds, self.counters),
             path: self.settings.logs_url_path,
         });
         let handler = move |request| {
-            let service = service.clone();
-            async move { service.call(request).await }
+            let handler = handler.clone();
+            async move { handler.call(request).await }
         };
         connections::serve(self.listeners, self.entrance, &limits, handler, shutdown).await;
     }
 }
 
-/// How a request, and so its answer, is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Protobuf,
-    Json,
-}
-
-impl Encoding {
-    /// What the media type names, whatever its parameters say.
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        if media_type.eq_ignore_ascii_case("application/x-protobuf") {
-            Some(Self::Protobuf)
-        } else if media_type.eq_ignore_ascii_case("application/json") {
-            Some(Self::Json)
-        } else {
-            None
-        }
-    }
-
-    fn media_type(self) -> HeaderValue {
-        match self {
-            Self::Protobuf => PROTOBUF,
-            Self::Json => JSON,
-        }
-    }
-}
-
-struct Service {
+/// Answers requests.
+pub struct Handler {
     reception: Reception,
     path: String,
 }
 
-impl Service {
+impl Handler {
+    /// Without a socket, an authenticator or a connection around it, as fuzzing calls it.
+    pub fn alone(settings: &Settings, intake: Arc<dyn Intake>) -> Self {
+        let bounds = Bounds {
+            authenticator: None,
+            max_request_bytes: settings.max_request_body_size,
+            max_request_key: "max_request_body_size",
+            include_metadata: settings.include_metadata,
+            admission: Bounds::admission(
+                settings.max_requests_in_flight,
+                settings.max_mib_in_flight,
+                settings.max_request_body_size,
+            ),
+        };
+        Self {
+            reception: Reception::new(intake, bounds, Arc::default()),
+            path: settings.logs_url_path.clone(),
+        }
+    }
+
     /// Answers one request.
-    async fn call<B>(&self, request: HttpRequest<B>) -> Response<Full<Bytes>>
+    pub async fn call<B>(&self, request: HttpRequest<B>) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -444,63 +435,12 @@ where
     }));
 }
 
-/// The acknowledgement. An empty message is full success.
-async fn success(message: Bytes, encoding: Encoding, accepted: Compression) -> Response<Full<Bytes>> {
-    let message = match encoding {
-        Encoding::Protobuf => message,
-        Encoding::Json => {
-            otlp_json::to_json(&otlp_json::RESPONSE, &message).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
-        }
-    };
-    let (message, compression) = reception::response(message, accepted).await;
-    let mut response = answer(StatusCode::OK, encoding.media_type(), message);
-    if let Some(name) = compression.name() {
-        let name = HeaderValue::from_static(name);
-        response.headers_mut().insert(header::CONTENT_ENCODING, name);
-    }
-    response
-}
-
-/// A refusal, as a `google.rpc.Status` in the request's encoding, or as text when that is unknown.
-fn failure(code: StatusCode, refusal: &Status, encoding: Option<Encoding>) -> Response<Full<Bytes>> {
-    let protobuf = status::encoded(refusal);
-    let (media_type, body) = match encoding {
-        Some(Encoding::Protobuf) => (PROTOBUF, protobuf),
-        Some(Encoding::Json) => (
-            JSON,
-            otlp_json::to_json(&otlp_json::STATUS, &protobuf).unwrap_or_else(|_| b"{}".to_vec()),
-        ),
-        None => (TEXT, format!("{}\n", refusal.message()).into_bytes()),
-    };
-    let mut response = answer(code, media_type, body.into());
-    let headers = response.headers_mut();
-    match code {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            headers.insert(header::ACCEPT_ENCODING, compression::ACCEPTED);
-        }
-        _ => {}
-    }
-    if let Some(wait) = status::retry_delay(refusal) {
-        headers.insert(header::RETRY_AFTER, retry_after::written(wait));
-    }
-    response
-}
-
-fn answer(code: StatusCode, media_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use std::sync::Mutex;
 
+    use http::HeaderValue;
     use http_body_util::BodyExt;
     use tokio::time::Instant;
 
@@ -535,7 +475,7 @@ mod tests {
         }
     }
 
-    fn service(admission: Admission) -> (Service, Arc<Admission>) {
+    fn service(admission: Admission) -> (Handler, Arc<Admission>) {
         let admission = Arc::new(admission);
         let bounds = Bounds {
             authenticator: None,
@@ -546,7 +486,7 @@ mod tests {
         };
         let reception = Reception::new(Arc::new(Silent::default()), bounds, Arc::default());
         let path = "/v1/logs".to_owned();
-        (Service { reception, path }, admission)
+        (Handler { reception, path }, admission)
     }
 
     fn post<B>(content_encoding: Compression, body: B) -> HttpRequest<B> {

@@ -381,3 +381,58 @@ struct Current<'f> {
     exclude: Matching<'f>,
     ignore: Matching<'f>,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use opentelemetry_proto::tonic::{
+        collector::logs::v1::ExportLogsServiceRequest,
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    };
+    use prost::Message;
+
+    use super::*;
+    use crate::engine;
+
+    #[test]
+    fn item_14_times_are_read_and_never_changed() {
+        const ARRIVAL: u64 = 1_000;
+        // Stated, observed, and what the correlator goes by.
+        let cases = [
+            (0, 0, ARRIVAL),
+            (7, 9, 7),
+            (0, 9, 9),
+            (5_000, 9, ARRIVAL),
+            (0, 5_000, ARRIVAL),
+        ];
+        let records = cases.map(|(time_unix_nano, observed_time_unix_nano, _)| LogRecord {
+            time_unix_nano,
+            observed_time_unix_nano,
+            ..LogRecord::default()
+        });
+        let scope = ScopeLogs {
+            log_records: records.to_vec(),
+            ..ScopeLogs::default()
+        };
+        let request = ExportLogsServiceRequest {
+            resource_logs: vec![ResourceLogs {
+                scope_logs: vec![scope],
+                ..ResourceLogs::default()
+            }],
+        };
+        let bytes = request.encode_to_vec();
+        let view = View::parse(&bytes).unwrap();
+        let front = engine::Settings::default().front();
+        let batch = front.prepare(&view, ARRIVAL);
+        let by_event_time: Vec<u64> = batch.records.iter().map(|record| record.time_unix_nano).collect();
+        assert_eq!(by_event_time, cases.map(|(_, _, event_time)| event_time));
+        let annotated = front
+            .annotate(&view, &batch, &Verdicts::default(), &Arc::from(""))
+            .unwrap();
+        let sent = ExportLogsServiceRequest::decode(&*annotated.bytes).unwrap();
+        let sent = &sent.resource_logs[0].scope_logs[0].log_records;
+        for (sent, (time, observed, _)) in sent.iter().zip(cases) {
+            assert_eq!((sent.time_unix_nano, sent.observed_time_unix_nano), (time, observed));
+        }
+    }
+}

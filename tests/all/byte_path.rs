@@ -71,7 +71,7 @@ proptest! {
 
     /// Without our attributes, the output is the input to the byte, but for the lengths around the records.
     #[test]
-    fn every_byte_is_still_there(request in arbitrary::request(), annotations in arbitrary::annotations()) {
+    fn item_15_every_byte_is_still_there(request in arbitrary::request(), annotations in arbitrary::annotations()) {
         let view = View::parse(&request).unwrap();
         let annotations = cycle(&annotations, view.len());
         let annotated = annotate(&view, &annotations, &Settings::default()).unwrap();
@@ -119,7 +119,7 @@ proptest! {
 
     /// Annotating what was annotated changes nothing: our names are replaced once each, never doubled.
     #[test]
-    fn annotating_twice_is_annotating_once(request in arbitrary::request(), annotations in arbitrary::annotations()) {
+    fn item_11_annotating_twice_is_annotating_once(request in arbitrary::request(), annotations in arbitrary::annotations()) {
         let view = View::parse(&request).unwrap();
         let annotations = cycle(&annotations, view.len());
         let once = annotate(&view, &annotations, &Settings::default()).unwrap();
@@ -182,7 +182,7 @@ proptest! {
 
 /// A body 10,000 or 1,000,000 lists deep is accepted, can be descended into, and leaves as it came; `prost` would refuse it.
 #[test]
-fn depth_is_no_danger() {
+fn item_13_depth_is_no_danger() {
     for depth in [10_000, 1_000_000] {
         let request = nested_body(depth);
         let view = View::parse(&request).unwrap();

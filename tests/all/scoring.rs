@@ -91,6 +91,29 @@ fn nothing_is_judged_before_there_is_a_judge() {
     assert!(matches!(trained().phase(), Phase::Ready { generation: 1 }));
 }
 
+/// Texts that waited for the model when the process before died, and are never said again, do not keep a restart from judging.
+#[test]
+fn what_is_never_embedded_after_a_restart_is_not_waited_for() {
+    let mut died = Scorer::new(Settings::default());
+    for n in 0..30 {
+        let text = format!("said once{n} and lost{n}");
+        died.observe(TemplateKey::of(&text), || Arc::from(text.as_str()), None, 1, START + n);
+    }
+    let mut restored = Scorer::restore(Settings::default(), died.export()).unwrap();
+    restored.appoint(Committee::embed(&Words).unwrap());
+    let (texts, services) = (texts(), services());
+    for n in 0..600u64 {
+        say(
+            &mut restored,
+            &texts[n as usize % 10],
+            &services[0],
+            9,
+            START + n * SECOND,
+        );
+    }
+    assert!(restored.take_fit().is_some());
+}
+
 /// Ten new errors within ten seconds: five are marked, five counted, and that is said once.
 #[test]
 fn what_is_beyond_the_budget_is_counted_and_said_once() {

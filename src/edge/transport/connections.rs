@@ -138,7 +138,15 @@ pub async fn serve<H, F, B>(
         accepting.spawn(server.clone().accept(listener));
     }
     drop(server);
-    shutdown.await;
+    tokio::select! {
+        () = shutdown => {}
+        // Only by a bug. Whoever waits for this to return learns that nobody listens any more.
+        Some(ended) = accepting.join_next() => {
+            if let Err(problem) = ended {
+                tracing::error!(%problem, "a listener ended by a bug");
+            }
+        }
+    }
     accepting.shutdown().await; // closes the sockets
     stop.send_replace(());
     stop.closed().await; // every connection holds a receiver

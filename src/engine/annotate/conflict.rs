@@ -187,7 +187,7 @@ mod tests {
 
     /// The inbound attribute goes, wherever it stands and how often, also under a name that is not written this time.
     #[test]
-    fn replace() {
+    fn item_11_replace() {
         let record = [
             attribute("incident_id", "a"),
             body(),
@@ -200,7 +200,7 @@ mod tests {
 
     /// The inbound attribute stays, and ours is not written.
     #[test]
-    fn keep() {
+    fn item_11_keep() {
         let record = [attribute("incident_id", "theirs"), body()];
         assert_eq!(settle(OnConflict::Keep, &record), (record.concat(), 1));
         let other = [attribute("is_anomaly", "theirs"), body()];
@@ -210,7 +210,7 @@ mod tests {
 
     /// The inbound attribute stays in its place under another name.
     #[test]
-    fn rename() {
+    fn item_11_rename() {
         let record = [attribute("incident_id", "theirs"), body()];
         let expected = [
             attribute("incident_id.original", "theirs"),

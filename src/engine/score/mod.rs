@@ -307,7 +307,8 @@ impl Scorer {
         match &self.judge {
             None => {
                 // Nine of ten: a few may fail or be too new; judging by what is half known would call the rest news.
-                let (embedded, all) = (self.templates.embedded, self.templates.by_key.len());
+                let embedded = self.templates.embedded;
+                let all = self.templates.by_key.len() - self.templates.orphaned;
                 self.records >= self.look_at && embedded >= self.settings.warm_up_templates && embedded * 10 >= all * 9
             }
             Some(_) if self.drifted => true,

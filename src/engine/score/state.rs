@@ -102,7 +102,7 @@ impl Scorer {
             return Err(UnusableState("the list of templates"));
         }
         scorer.templates.by_touch = by_touch;
-        scorer.templates.observations = state.observations;
+        scorer.templates.go_on_from(state.observations);
         scorer.templates.evicted = state.evicted;
         scorer.services.all = state.services.into_iter().map(ServiceState::restore).collect();
         for series in state.series {

@@ -29,6 +29,12 @@ pub(super) struct Template {
     pub(super) assessment: Assessment,
 }
 
+impl Template {
+    fn is_orphaned(&self, restored_observations: u64) -> bool {
+        self.embedding.is_none() && self.touched <= restored_observations
+    }
+}
+
 /// How far a template is from what is usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Assessment {
@@ -50,9 +56,24 @@ pub(super) struct Templates {
     pub(super) observations: u64,
     pub(super) embedded: usize,
     pub(super) evicted: u64,
+    /// Observations of the process before, whose queue to the model is gone.
+    restored_observations: u64,
+    /// Templates that waited for the model then, and were not seen since: nobody embeds them.
+    pub(super) orphaned: usize,
 }
 
 impl Templates {
+    /// What was observed so far was observed by a process before.
+    pub(super) fn go_on_from(&mut self, observations: u64) {
+        self.observations = observations;
+        self.restored_observations = observations;
+        self.orphaned = self
+            .by_key
+            .values()
+            .filter(|template| template.embedding.is_none())
+            .count();
+    }
+
     /// A template was seen in `count` records, the latest at `time_unix_nano`; `record` is the number of the first.
     pub(super) fn observe(
         &mut self,
@@ -64,6 +85,10 @@ impl Templates {
     ) -> &mut Template {
         self.observations += 1;
         let now = self.observations;
+        let restored = self.restored_observations;
+        if self.by_key.get(&key).is_some_and(|known| known.is_orphaned(restored)) {
+            self.orphaned -= 1;
+        }
         let template = self.by_key.entry(key).or_insert_with(|| Template {
             text: text(),
             embedding: None,
@@ -89,6 +114,7 @@ impl Templates {
         let (_, key) = self.by_touch.pop_first()?;
         if let Some(template) = self.by_key.remove(&key) {
             self.evicted += 1;
+            self.orphaned -= usize::from(template.is_orphaned(self.restored_observations));
             self.embedded -= usize::from(template.embedding.is_some());
         }
         Some(key)
