@@ -79,7 +79,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pipeline = Arc::new(start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?);
     let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
     let _push = push_metrics(settings, &metrics)?;
-    let status = Arc::new(Status::new(Arc::clone(&pipeline)));
+    let status = Arc::new(Status::new(Arc::clone(&pipeline), ways_out.trouble()));
 
     let mut tasks = JoinSet::new();
     for (pages, kind) in pages {

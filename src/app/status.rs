@@ -2,8 +2,8 @@
 //!
 //! What enters: settings that have been checked, then the agent at work. What leaves: bound ports, and what they answer.
 //! Promises: liveness is red when a worker of the agent is dead, though the process answers; readiness is red until
-//! receivers listen and from the moment that the agent stops; detection has a light of its own, because it never stops a
-//! log. Absent on purpose: how pages are served, which is [`health`]'s.
+//! receivers listen, from the moment that the agent stops, and while the disk of a queue refuses everything; detection has a
+//! light of its own, because it never stops a log. Absent on purpose: how pages are served, which is [`health`]'s.
 
 use std::sync::{
     Arc,
@@ -61,14 +61,20 @@ impl Kind {
 /// How the agent is, as probes ask.
 pub(super) struct Status {
     pipeline: Arc<Pipeline>,
+    /// Why nothing can be queued, if nothing can.
+    queue_trouble: Box<dyn Fn() -> Option<String> + Send + Sync>,
     is_serving: AtomicBool,
 }
 
 impl Status {
     /// Not serving yet.
-    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
+    pub(super) fn new(
+        pipeline: Arc<Pipeline>,
+        queue_trouble: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             pipeline,
+            queue_trouble: Box::new(queue_trouble),
             is_serving: AtomicBool::new(false),
         }
     }
@@ -79,20 +85,17 @@ impl Status {
     }
 
     fn liveness(&self) -> health::Answer {
-        self.answer(
-            self.pipeline
-                .dead_worker()
-                .map(|worker| format!("its {worker} has ended by a bug; restart it")),
-        )
+        self.answer(self.dead_worker())
     }
 
     fn readiness(&self) -> health::Answer {
-        let dead = self
-            .pipeline
-            .dead_worker()
-            .map(|worker| format!("its {worker} has ended by a bug; restart it"));
         let away = (!self.is_serving.load(Ordering::Relaxed)).then(|| "it is starting or stopping".to_owned());
-        self.answer(dead.or(away))
+        self.answer(self.dead_worker().or(away).or_else(|| (self.queue_trouble)()))
+    }
+
+    fn dead_worker(&self) -> Option<String> {
+        let dead = self.pipeline.dead_worker()?;
+        Some(format!("its {dead} has ended by a bug; restart it"))
     }
 
     fn detection(&self) -> health::Answer {

@@ -112,6 +112,18 @@ impl WaysOut {
         })
     }
 
+    /// Tells, whenever it is asked, why a queue takes nothing, if one does not.
+    pub(super) fn trouble(&self) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+        let queues = self.queues.clone();
+        move || {
+            let mut troubles = queues.iter().filter_map(|queue| {
+                let trouble = queue.status().trouble?;
+                Some(format!("the queue of {}: {trouble}", queue.name()))
+            });
+            troubles.next()
+        }
+    }
+
     /// Has queues deliver until then; what they cannot they keep.
     pub(super) async fn drain(&self, deadline: tokio::time::Instant) {
         let mut draining = JoinSet::new();

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use super::{
     Store,
-    transport::private_files::{self, LockError, remove_if_there},
+    transport::private_files::{self, Lock, LockError, remove_if_there},
 };
 pub use kept::Kept;
 
@@ -85,8 +85,8 @@ impl Loaded {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    /// Held, never read: the lock ends with the file.
-    _lock: File,
+    /// Held, never read.
+    _lock: Lock,
     journal: Mutex<Option<Journal>>,
     /// One save at a time; appends do not wait for it.
     saving: Mutex<()>,

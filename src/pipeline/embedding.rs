@@ -333,3 +333,22 @@ impl Shared {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn known_loss_a_thread_that_is_dead_is_told_of() {
+        let late: Arc<Late> = Arc::new(|_, _| {});
+        let mut embeddings = Embeddings::start(&Settings::default(), None, Arc::default(), late).unwrap();
+        assert!(!embeddings.is_dead());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        embeddings.threads.push(thread::spawn(move || drop(end)));
+        let _ = ended.recv();
+        while !embeddings.is_dead() {
+            thread::yield_now();
+        }
+    }
+}

@@ -139,9 +139,9 @@ impl Consumer {
         loop {
             let shared = Arc::clone(&self.shared);
             let reading = spawn_blocking(move || {
-                let database = shared.database().clone();
-                let database = database.ok_or_else(|| Fault::Unavailable("the queue's file is closed".to_owned()))?;
-                tables::entry(&database, number)
+                let database = shared.database();
+                let closed = || Fault::Unavailable("the queue's file is closed".to_owned());
+                tables::entry(database.as_ref().ok_or_else(closed)?, number)
             });
             let problem = match reading.await {
                 Ok(Ok(Some(value))) => match Entry::decode(&value) {

@@ -27,7 +27,7 @@ mod writer;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -61,7 +61,8 @@ pub use self::{
 /// The wait asked of callers for whom there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the writer gets at the end for what it has to note, beyond the deadline.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+/// Whoever has less time drops the wait.
+const LAST_WRITE: Duration = Duration::from_secs(30);
 
 /// What happened since the start.
 #[derive(Debug, Default)]
@@ -107,7 +108,7 @@ struct Shared {
     name: String,
     index: Mutex<Index>,
     /// Open unless the disk fails; owned by the writer, lent to readers.
-    database: Mutex<Option<Arc<Database>>>,
+    database: RwLock<Option<Database>>,
     orders: Mutex<Option<mpsc::Sender<Order>>>,
     counters: Counters,
     /// There may be something to deliver.
@@ -121,7 +122,7 @@ impl Shared {
         Self {
             name: name.to_owned(),
             index: Mutex::new(Index::new(settings)),
-            database: Mutex::default(),
+            database: RwLock::default(),
             orders: Mutex::new(Some(orders)),
             counters: Counters::default(),
             entered: Notify::new(),
@@ -133,8 +134,14 @@ impl Shared {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn database(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For as long as it is read or written in; meanwhile it stays open.
+    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To open or to close it, once nobody reads in it: a file that is open twice is lost.
+    fn place_of_database(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To the writer, unless it has ended.

@@ -13,7 +13,7 @@ use std::{
 use redb::{Builder, Database, DatabaseError};
 
 use super::allocated::Allocated;
-use crate::edge::transport::private_files::{self, LockError};
+use crate::edge::transport::private_files::{self, Lock, LockError};
 
 const LOCK: &str = "queues.lock";
 /// What is behind an exporter's name in the name of its file.
@@ -83,8 +83,8 @@ pub enum StorageError {
 #[derive(Debug)]
 pub struct Storage {
     path: PathBuf,
-    /// Held, never read: the lock ends with the file.
-    _lock: fs::File,
+    /// Held, never read.
+    _lock: Lock,
 }
 
 impl Storage {

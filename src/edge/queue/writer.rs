@@ -115,7 +115,7 @@ impl Writer {
         index.restore_dead_letters(contents.dead_letters, contents.dead_letter_bytes);
         drop(index);
         self.next = self.next.max(contents.next);
-        *self.shared.database() = Some(Arc::new(database));
+        *self.shared.place_of_database() = Some(database);
         self.shared.entered.notify_one();
     }
 
@@ -183,8 +183,9 @@ impl Writer {
         if self.shared.database().is_none() && Instant::now() >= self.retry_at {
             self.reopen();
         }
-        let database = self.shared.database().clone();
-        let Some(database) = database else {
+        let shared = Arc::clone(&self.shared);
+        let open = shared.database();
+        let Some(database) = open.as_ref() else {
             let why = self.shared.index().trouble.clone().unwrap_or_default();
             for Kept { answer, .. } in kept {
                 let _ = answer.send(Err(why.clone()));
@@ -204,8 +205,8 @@ impl Writer {
             kept.iter()
                 .map(|(number, kept)| Change::Add(*number, kept.room.head, &kept.value)),
         );
-        let outcome = guarded(Fault::Unavailable, || tables::apply(&database, changes));
-        drop(database);
+        let outcome = guarded(Fault::Unavailable, || tables::apply(database, changes));
+        drop(open);
         match outcome {
             Ok(()) => {
                 self.unsettled.clear();
@@ -269,7 +270,7 @@ impl Writer {
                         self.is_in_doubt = false;
                         self.next = self.next.max(contents.next);
                         self.shared.index().trouble = None;
-                        *self.shared.database() = Some(Arc::new(database));
+                        *self.shared.place_of_database() = Some(database);
                         self.shared.entered.notify_one();
                     }
                     Err(Fault::Corrupt(why)) => {
@@ -332,7 +333,7 @@ fn changes(unsettled: &[(Settled, u64)]) -> impl Iterator<Item = Change<'_>> {
 
 /// Closes the database, if it can be: after an error it may panic once more.
 fn give_up(shared: &Shared) {
-    let database = shared.database().take();
+    let database = shared.place_of_database().take();
     let _ = guarded(Fault::Unavailable, || {
         drop(database);
         Ok(())
@@ -419,8 +420,11 @@ mod tests {
         fn deliver(&mut self) -> Option<String> {
             let number = self.shared.index().next()?;
             for _ in 0..8 {
-                let database = self.shared.database().clone();
-                let read = database.map(|database| tables::entry(&database, number));
+                let read = self
+                    .shared
+                    .database()
+                    .as_ref()
+                    .map(|database| tables::entry(database, number));
                 if let Some(Ok(value)) = read {
                     let entry = Entry::decode(&value.expect("an entry is missing")).expect("an entry has changed");
                     self.shared.index().remove(number);

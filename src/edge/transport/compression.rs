@@ -276,6 +276,26 @@ mod tests {
     }
 
     #[test]
+    fn known_loss_no_decoder_outlives_its_message() {
+        for compression in BOTH {
+            let messages: Vec<Bytes> = (0..40_u8).map(|n| vec![n; 100 + usize::from(n) * 50].into()).collect();
+            let compressed: Vec<Bytes> = messages
+                .iter()
+                .map(|it| compression.compress_now(it).unwrap())
+                .collect();
+            for (message, compressed) in messages.iter().zip(&compressed) {
+                // One that is cut in between leaves nothing behind for the next.
+                assert!(
+                    compression
+                        .decompress_now(&compressed[..compressed.len() - 2], 9000)
+                        .is_err()
+                );
+                assert_eq!(compression.decompress_now(compressed, 9000).unwrap(), message);
+            }
+        }
+    }
+
+    #[test]
     fn members_in_a_row_are_one_message() {
         for compression in BOTH {
             let mut two = compression.compress_now(&Bytes::from_static(b"one")).unwrap().to_vec();

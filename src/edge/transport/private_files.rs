@@ -1,7 +1,6 @@
 //! Directories and files that belong to one agent: made for their owner only, locked, and set aside when they are bad.
 //!
-//! What enters: paths. What leaves: files that nobody else can read (0600; a directory made here 0700), a lock that ends with
-//! its file, and what could not be used under a name of its own, with the reason beside it.
+//! What enters: paths. What leaves: files that nobody else can read (0600; a directory made here 0700), a lock, and what could not be used under a name of its own, with the reason beside it.
 //! Promise: what is set aside is kept, a bounded number of times; two processes never hold one lock.
 //! Absent on purpose: what the bytes mean.
 
@@ -50,8 +49,19 @@ pub fn options() -> OpenOptions {
     options
 }
 
-/// Takes the lock of this path for as long as the file is held.
-pub fn lock(path: &Path) -> Result<File, LockError> {
+/// A lock that this process has until this is dropped.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is just starting has it too, until it is another program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock of this path.
+pub fn lock(path: &Path) -> Result<Lock, LockError> {
     let mut lock = options()
         .read(true)
         .write(true)
@@ -76,7 +86,7 @@ pub fn lock(path: &Path) -> Result<File, LockError> {
     // Who has it is for people only; but that it can be written shows now, not later.
     lock.set_len(0)?;
     writeln!(lock, "{}", std::process::id())?;
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 /// Renames a file that cannot be used to `NAME.corrupt-N`, with the reason in `NAME.corrupt-N.why`. Returns where it is now;
