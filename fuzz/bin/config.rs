@@ -1,3 +1,3 @@
-//! See `harbinger_fuzz::TARGETS`.
+//! See `harbinger_fuzz::configuration`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harbinger_fuzz::run("config", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harbinger_fuzz::configuration(bytes));

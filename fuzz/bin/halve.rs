@@ -1,3 +1,3 @@
-//! See `harbinger_fuzz::TARGETS`.
+//! See `harbinger_fuzz::halves`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harbinger_fuzz::run("halve", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harbinger_fuzz::halves(bytes));

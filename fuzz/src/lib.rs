@@ -34,7 +34,7 @@ use prost::Message;
 /// A name and what is done with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// Every target, by the name of its binary and of its inputs.
 pub const TARGETS: [Target; 7] = [
     ("view", view),
     ("splice", splice),
@@ -44,16 +44,6 @@ pub const TARGETS: [Target; 7] = [
     ("config", configuration),
     ("snapshot", snapshots),
 ];
-
-/// Runs the target of that name.
-#[allow(dead_code)] // of use to the binaries only
-pub fn run(name: &str, bytes: &[u8]) {
-    let (_, target) = TARGETS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .expect("a target of that name");
-    target(bytes);
-}
 
 fn front() -> &'static Front {
     static FRONT: OnceLock<Front> = OnceLock::new();

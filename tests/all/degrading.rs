@@ -126,6 +126,16 @@ async fn is_degraded(agent: &Agent, second: u64, kind: &str) -> bool {
     of(0)
 }
 
+/// Waits until health says this of the model.
+async fn until_healthy(agent: &Agent, healthy: bool) {
+    let said = async {
+        while agent.pipeline.model_healthy() != healthy {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), said).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_crashes_or_talks_nonsense_costs_verdicts_only() {
     let (model, _hangs) = Moody::new();
@@ -159,22 +169,12 @@ async fn a_model_that_hangs_is_known_to_hang_and_is_not_waited_for() {
     tokio::task::spawn_blocking(move || hangs.recv().unwrap())
         .await
         .unwrap();
-    let noticed = async {
-        while agent.pipeline.model_healthy() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
+    until_healthy(&agent, false).await;
     assert_eq!(agent.metrics.embedding_hangs.get(), 1);
     assert!(agent.pipeline.describe().contains("degraded"));
     assert!(is_degraded(&agent, 31, "a zebra").await);
     model.turn(Mood::Well);
-    let well = async {
-        while !agent.pipeline.model_healthy() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), well).await.unwrap();
+    until_healthy(&agent, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
