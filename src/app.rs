@@ -85,7 +85,10 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     for (pages, kind) in pages {
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
         let contents = kind.contents(&status, &metrics);
-        tasks.spawn(async move { match pages.serve(contents).await {} });
+        tasks.spawn(async move {
+            pages.serve(contents).await;
+            bail!("a status page ended by itself")
+        });
     }
     for api in apis {
         tracing::info!(address = %api.address(), "serving the API");

@@ -15,7 +15,7 @@ use super::identities::Identities;
 use crate::{
     config::{Receiver, Settings},
     edge::{
-        Intake,
+        self, Intake, Protocol,
         memory_limiter::MemoryLimiter,
         receive_grpc::{self, Counters, Entrance},
         receive_http,
@@ -38,18 +38,10 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: 
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
-            let bound = receive_grpc::Receiver::bind(grpc.clone()).await.with_context(context)?;
-            receivers.push(Bound::Grpc(match &grpc.auth {
-                Some(auth) => bound.authenticated_by(identities.authenticator(auth).with_context(context)?),
-                None => bound,
-            }));
+            receivers.push(Bound::Grpc(bound(grpc, identities).await.with_context(context)?));
         }
         if let Some(http) = &otlp.protocols.http {
-            let bound = receive_http::Receiver::bind(http.clone()).await.with_context(context)?;
-            receivers.push(Bound::Http(match &http.auth {
-                Some(auth) => bound.authenticated_by(identities.authenticator(auth).with_context(context)?),
-                None => bound,
-            }));
+            receivers.push(Bound::Http(bound(http, identities).await.with_context(context)?));
         }
     }
     let doors: Vec<_> = receivers.iter().map(Bound::door).collect();
@@ -64,6 +56,14 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: 
             .follow(doors.iter().map(|(entrance, _)| entrance.turned_away()).sum());
     });
     Ok(receivers)
+}
+
+async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Result<edge::Receiver<P>> {
+    let receiver = edge::Receiver::bind(settings.clone()).await?;
+    Ok(match settings.common().auth {
+        Some(auth) => receiver.authenticated_by(identities.authenticator(auth)?),
+        None => receiver,
+    })
 }
 
 impl Bound {

@@ -142,7 +142,6 @@ pub struct HttpExporter {
     url: Uri,
     encoding: Encoding,
     headers: Headers,
-    credentials: Option<Arc<dyn Credentials>>,
     lanes: Semaphore,
 }
 
@@ -169,7 +168,6 @@ impl HttpExporter {
             url,
             encoding: settings.encoding,
             headers: Headers::new(&settings.headers)?,
-            credentials: None,
             lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
         })
     }
@@ -177,7 +175,7 @@ impl HttpExporter {
     /// Says who we are by `credentials` with each request.
     #[must_use]
     pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
-        self.credentials = Some(credentials);
+        self.headers = self.headers.with_credentials(credentials);
         self
     }
 
@@ -199,11 +197,7 @@ impl HttpExporter {
     }
 
     async fn attempt(&self, parcel: Parcel, until: Instant) -> Result<Bytes, Failure> {
-        let mut request = self.request(parcel);
-        if let Some(credentials) = &self.credentials {
-            let (name, value) = credentials.header().await;
-            request.headers_mut().insert(name, value);
-        }
+        let request = self.request(parcel).await;
         let response = self.client.request(request).await.map_err(|error| lost(&error))?;
         let (parts, body) = response.into_parts();
         // What the status says stands, however the body goes on: half an answer is no reason to send again.
@@ -215,12 +209,12 @@ impl HttpExporter {
         Err(failure(parts.status, &parts.headers, &said, Timestamp::now()))
     }
 
-    fn request(&self, parcel: Parcel) -> HttpRequest<Full<Bytes>> {
+    async fn request(&self, parcel: Parcel) -> HttpRequest<Full<Bytes>> {
         let mut request = HttpRequest::new(Full::new(parcel.payload));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();
-        self.headers.write(&parcel.metadata, headers);
+        self.headers.write_with_credentials(&parcel.metadata, headers).await;
         // Exactly so, without parameters: Loki compares it (item 22).
         let media_type = match self.encoding {
             Encoding::Proto => "application/x-protobuf",

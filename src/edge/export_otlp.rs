@@ -124,7 +124,6 @@ pub struct OtlpExporter {
     channels: Vec<Channel>,
     turn: AtomicUsize,
     headers: Headers,
-    credentials: Option<Arc<dyn Credentials>>,
     lanes: Semaphore,
 }
 
@@ -157,7 +156,6 @@ impl OtlpExporter {
                 .collect(),
             turn: AtomicUsize::new(0),
             headers: Headers::new(&settings.headers)?,
-            credentials: None,
             lanes: Semaphore::new(settings.connections),
         })
     }
@@ -165,7 +163,7 @@ impl OtlpExporter {
     /// Says who we are by `credentials` with each call.
     #[must_use]
     pub fn with_credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
-        self.credentials = Some(credentials);
+        self.headers = self.headers.with_credentials(credentials);
         self
     }
 
@@ -182,16 +180,12 @@ impl OtlpExporter {
         poll_fn(|context| channel.poll_ready(context))
             .await
             .map_err(|error| lost(&error))?;
-        let mut call = self.call(parcel, until);
-        if let Some(credentials) = &self.credentials {
-            let (name, value) = credentials.header().await;
-            call.headers_mut().insert(name, value);
-        }
+        let call = self.call(parcel, until).await;
         let response = channel.call(call).await.map_err(|error| lost(&error))?;
         self.answer(response).await
     }
 
-    fn call(&self, parcel: Parcel, until: Instant) -> HttpRequest<Body> {
+    async fn call(&self, parcel: Parcel, until: Instant) -> HttpRequest<Body> {
         let Parcel {
             payload,
             encoding,
@@ -202,7 +196,7 @@ impl OtlpExporter {
         *request.version_mut() = http::Version::HTTP_2;
         *request.uri_mut() = Uri::from_static(EXPORT_PATH);
         let headers = request.headers_mut();
-        self.headers.write(&metadata, headers);
+        self.headers.write_with_credentials(&metadata, headers).await;
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(GRPC.accepted, compression::ACCEPTED);

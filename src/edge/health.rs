@@ -6,27 +6,26 @@
 //! Absent on purpose: what health means, which the caller decides by the pages it passes, and TLS: what stands here is no
 //! secret, and probes speak plain text.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::sleep,
-};
+use tokio::net::TcpListener;
 
-use super::transport::entrance::{ConnectionPlace, Entrance};
+use super::transport::{
+    connections::{self, Http1, Limits, ServerParameters},
+    entrance::Entrance,
+};
 
 /// More probes than that at a time are none.
 const MAX_CONNECTIONS: usize = 64;
+/// And more questions at a time on one of them.
+const MAX_CONCURRENT_STREAMS: u32 = 16;
 /// A request arrives within this, also the next one on the same connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after an accept that failed (no file descriptor left, most likely).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where health is served (the extension `health_check`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,33 +100,22 @@ impl Pages {
         self.address
     }
 
-    /// Serves the pages until the task is dropped.
-    pub async fn serve(self, pages: Vec<Page>) -> Infallible {
-        let (pages, entrance) = (
-            Arc::new(pages),
-            Entrance::new(MAX_CONNECTIONS, "the bound of a status page", None),
-        );
-        loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            if let Some(place) = entrance.place() {
-                tokio::spawn(converse(stream, place, pages.clone()));
-            }
-        }
-    }
-}
-
-/// One connection, to its end.
-async fn converse(stream: TcpStream, _place: ConnectionPlace, pages: Arc<Vec<Page>>) {
-    let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(respond(&request, &pages))));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to a status page broke");
+    /// Serves the pages until the task is dropped. Returns only by a bug.
+    pub async fn serve(self, pages: Vec<Page>) {
+        let limits = Limits {
+            http1: Some(Http1 {
+                read_header_timeout: HEADER_TIMEOUT,
+            }),
+            parameters: ServerParameters {
+                max_connection_idle: HEADER_TIMEOUT,
+                ..ServerParameters::default()
+            },
+            max_concurrent_streams: MAX_CONCURRENT_STREAMS,
+        };
+        let entrance = Entrance::new(MAX_CONNECTIONS, "the bound of a status page", None);
+        let pages = Arc::new(pages);
+        let handler = move |request: Request<Incoming>| std::future::ready(respond(&request, &pages));
+        connections::serve(vec![self.listener], entrance, &limits, handler, std::future::pending()).await;
     }
 }
 

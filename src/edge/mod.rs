@@ -41,6 +41,8 @@ pub mod receive_http;
 pub mod store;
 mod transport;
 
+pub use transport::receiver::{Common, Protocol, Receiver};
+
 use auth::Nobody;
 pub use auth::{AuthError, AuthSettings, Authenticator, Credentials, Stranger};
 pub use desk::{

@@ -7,24 +7,25 @@
 //! decoded; of a caller that must be known and is not, no byte of the body is read.
 //! Absent on purpose: how TLS and authentication work, health and reflection services. OTLP/HTTP is its sibling.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, header};
 use http_body::Body;
-use tokio::{net::TcpListener, time::Instant};
+use hyper::body::Incoming;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    AuthSettings, Authenticator, Intake, Nobody,
+    AuthSettings,
     transport::{
         EXPORT_PATH, MIB,
         admission::Place,
         compression::{self, Compression, GRPC},
-        connections::{self, Limits},
+        connections::Limits,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
-        listening,
-        reception::{self, Bounds, Reception},
+        receiver::{self, Common, Protocol},
+        reception::{self, Reception},
         tls,
     },
 };
@@ -38,8 +39,6 @@ pub use super::transport::{
     tls::{ServerSettings as TlsSettings, Version as TlsVersion},
 };
 
-/// Where users set the address, for the error about a taken port.
-const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.grpc.endpoint`";
 /// A caller that would wait longer is not waited with: its request holds a place.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -89,121 +88,59 @@ impl Default for Settings {
 impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
-        listening::check(&self.endpoint, "localhost:4317")?;
+        self.common().validate("localhost:4317")?;
         if !(1..4096).contains(&self.max_recv_msg_size_mib) {
             return Err("`max_recv_msg_size_mib` must lie between 1 and 4095, for example 64".into());
         }
-        if let Some(tls) = &self.tls {
-            tls.validate().map_err(|error| format!("`tls`: {error}"))?;
-        }
-        if self.max_connections == 0 {
-            return Err("`max_connections` must be at least 1, for example 1024".into());
-        }
-        if self.max_concurrent_streams == 0 || self.max_requests_in_flight == 0 {
-            return Err("`max_concurrent_streams` and `max_requests_in_flight` must be at least 1".into());
+        if self.max_concurrent_streams == 0 {
+            return Err("`max_concurrent_streams` must be at least 1".into());
         }
         Ok(())
     }
 }
 
-/// A receiver that has its sockets and is not serving yet.
-#[derive(Debug)]
-pub struct Receiver {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    settings: Settings,
-    counters: Arc<Counters>,
-    admission: Arc<Admission>,
-    entrance: Entrance,
-    authenticator: Option<Arc<dyn Authenticator>>,
-}
+impl Protocol for Settings {
+    const ENDPOINT_KEY: &'static str = "`receivers.otlp.protocols.grpc.endpoint`";
+    const WITHIN_TLS: &'static [&'static [u8]] = &[tls::HTTP_2];
+    type Handler = Service;
+    type Body = Outgoing;
 
-impl Receiver {
-    /// Takes the address and reads certificates. Do this before anything else starts: a taken port is then the only thing
-    /// that happened.
-    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let protocols = [tls::HTTP_2];
-        let tls = settings.tls.as_ref().map(|tls| tls::ServerTls::load(tls, &protocols));
-        let entrance = Entrance::new(settings.max_connections, "`max_connections`", tls.transpose()?);
-        let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
-        let addresses = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
-        let admission = Bounds::admission(
-            settings.max_requests_in_flight,
-            settings.max_mib_in_flight,
-            settings.max_recv_msg_size_mib.saturating_mul(MIB),
-        );
-        // Who is to know callers comes later; until then nobody is known.
-        let authenticator = settings
-            .auth
-            .as_ref()
-            .map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
-        Ok(Self {
-            listeners,
-            addresses,
-            settings,
-            counters: Arc::default(),
-            admission,
-            entrance,
-            authenticator,
-        })
-    }
-
-    /// Lets in only whom `authenticator` knows.
-    #[must_use]
-    pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
-        self.authenticator = Some(authenticator);
-        self
-    }
-
-    /// Its connections, also while serving.
-    pub fn entrance(&self) -> Entrance {
-        self.entrance.clone()
-    }
-
-    /// The bound addresses, at least one; they share one port.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// The counters, also while serving.
-    pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
-    }
-
-    /// What is held at the moment, also while serving.
-    pub fn admission(&self) -> Arc<Admission> {
-        self.admission.clone()
-    }
-
-    /// Serves until `shutdown`; then accepts nothing more, and returns when every call under way has its answer.
-    pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
-        let limits = Limits {
-            http1: None,
-            parameters: self.settings.keepalive.server_parameters.clone(),
-            max_concurrent_streams: self.settings.max_concurrent_streams,
-        };
-        let bounds = Bounds {
-            authenticator: self.authenticator,
-            max_request_bytes: self.settings.max_recv_msg_size_mib.saturating_mul(MIB),
+    fn common(&self) -> Common<'_> {
+        Common {
+            endpoint: &self.endpoint,
+            tls: self.tls.as_ref(),
+            auth: self.auth.as_ref(),
+            max_connections: self.max_connections,
+            max_requests_in_flight: self.max_requests_in_flight,
+            max_mib_in_flight: self.max_mib_in_flight,
+            max_request_bytes: self.max_recv_msg_size_mib.saturating_mul(MIB),
             max_request_key: "max_recv_msg_size_mib",
-            include_metadata: self.settings.include_metadata,
-            admission: self.admission,
-        };
-        let service = Arc::new(Service {
-            reception: Reception::new(intake, bounds, self.counters),
-        });
-        let handler = move |request| {
-            let service = service.clone();
-            async move { service.call(request).await }
-        };
-        connections::serve(self.listeners, self.entrance, &limits, handler, shutdown).await;
+            include_metadata: self.include_metadata,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            http1: None,
+            parameters: self.keepalive.server_parameters.clone(),
+            max_concurrent_streams: self.max_concurrent_streams,
+        }
+    }
+
+    fn handler(&self, reception: Reception) -> Service {
+        Service { reception }
+    }
+
+    async fn answer(service: &Service, request: HttpRequest<Incoming>) -> Response<Outgoing> {
+        service.call(request).await
     }
 }
 
-struct Service {
+/// A receiver of OTLP by gRPC.
+pub type Receiver = receiver::Receiver<Settings>;
+
+/// Answers calls.
+pub struct Service {
     reception: Reception,
 }
 
@@ -358,10 +295,13 @@ fn caller_timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
-    use super::{super::transport::status, *};
-    use crate::edge::{BoxFuture, Refusal, Request};
+    use super::{
+        super::transport::{admission::Admission, reception::Bounds, status},
+        *,
+    };
+    use crate::edge::{BoxFuture, Intake, Refusal, Request};
     use tonic::Code;
 
     /// Never answers; remembers the deadline it was given.

@@ -9,37 +9,35 @@
 
 mod answer;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::Full;
-use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
+use hyper::body::Incoming;
+use tokio::{task::spawn_blocking, time::timeout};
 use tonic::Status;
 
 use answer::{Encoding, failure, success};
 
 use super::{
-    AuthSettings, Authenticator, Intake, Nobody,
+    AuthSettings, Intake,
     transport::{
         MIB,
-        admission::{Admission, Place},
+        admission::Place,
         compression::{Compression, HTTP},
-        connections::{self, Http1, Limits, ServerParameters},
-        entrance::Entrance,
+        connections::{Http1, Limits, ServerParameters},
         framing::next_frame,
-        listening,
         otlp_json::{self, JsonError},
-        reception::{Bounds, READ_TIMEOUT, Reception},
+        receiver::{self, Common, Protocol},
+        reception::{READ_TIMEOUT, Reception},
         status, tls,
     },
 };
 
 pub use super::transport::{listening::BindError, reception::Counters, tls::ServerSettings as TlsSettings};
 
-/// Where users set the address, for the error about a taken port.
-const ENDPOINT_KEY: &str = "`receivers.otlp.protocols.http.endpoint`";
 /// Calls at a time on one connection of HTTP/2.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// A refused body is read past up to so many times the largest request.
@@ -98,7 +96,7 @@ impl Default for Settings {
 impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
-        listening::check(&self.endpoint, "localhost:4318")?;
+        self.common().validate("localhost:4318")?;
         if !self.logs_url_path.starts_with('/') || self.logs_url_path.contains(['?', '#', ' ']) {
             return Err(format!(
                 "`logs_url_path: {}` is not a path: write one that begins with a slash, like /v1/logs",
@@ -110,15 +108,6 @@ impl Settings {
                 "`max_request_body_size` must lie between 1 and 4294967295 bytes, for example 67108864 (64 MiB)".into(),
             );
         }
-        if let Some(tls) = &self.tls {
-            tls.validate().map_err(|error| format!("`tls`: {error}"))?;
-        }
-        if self.max_connections == 0 {
-            return Err("`max_connections` must be at least 1, for example 1024".into());
-        }
-        if self.max_requests_in_flight == 0 {
-            return Err("`max_requests_in_flight` must be at least 1".into());
-        }
         if self.read_header_timeout.is_zero() {
             return Err("`read_header_timeout` must be more than 0s, for example 1m".into());
         }
@@ -126,108 +115,53 @@ impl Settings {
     }
 }
 
-/// A receiver that has its sockets and is not serving yet.
-#[derive(Debug)]
-pub struct Receiver {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    settings: Settings,
-    counters: Arc<Counters>,
-    admission: Arc<Admission>,
-    entrance: Entrance,
-    authenticator: Option<Arc<dyn Authenticator>>,
-}
+impl Protocol for Settings {
+    const ENDPOINT_KEY: &'static str = "`receivers.otlp.protocols.http.endpoint`";
+    const WITHIN_TLS: &'static [&'static [u8]] = &[tls::HTTP_2, tls::HTTP_1];
+    type Handler = Handler;
+    type Body = Full<Bytes>;
 
-impl Receiver {
-    /// Takes the address and reads certificates. Do this before anything else starts: a taken port is then the only thing
-    /// that happened.
-    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let protocols = [tls::HTTP_2, tls::HTTP_1];
-        let tls = settings.tls.as_ref().map(|tls| tls::ServerTls::load(tls, &protocols));
-        let entrance = Entrance::new(settings.max_connections, "`max_connections`", tls.transpose()?);
-        let listeners = listening::bind(&settings.endpoint, ENDPOINT_KEY).await?;
-        let addresses = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
-        let admission = Bounds::admission(
-            settings.max_requests_in_flight,
-            settings.max_mib_in_flight,
-            settings.max_request_body_size,
-        );
-        // Who is to know callers comes later; until then nobody is known.
-        let authenticator = settings
-            .auth
-            .as_ref()
-            .map(|_| Arc::new(Nobody) as Arc<dyn Authenticator>);
-        Ok(Self {
-            listeners,
-            addresses,
-            settings,
-            counters: Arc::default(),
-            admission,
-            entrance,
-            authenticator,
-        })
+    fn common(&self) -> Common<'_> {
+        Common {
+            endpoint: &self.endpoint,
+            tls: self.tls.as_ref(),
+            auth: self.auth.as_ref(),
+            max_connections: self.max_connections,
+            max_requests_in_flight: self.max_requests_in_flight,
+            max_mib_in_flight: self.max_mib_in_flight,
+            max_request_bytes: self.max_request_body_size,
+            max_request_key: "max_request_body_size",
+            include_metadata: self.include_metadata,
+        }
     }
 
-    /// Lets in only whom `authenticator` knows.
-    #[must_use]
-    pub fn authenticated_by(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
-        self.authenticator = Some(authenticator);
-        self
-    }
-
-    /// Its connections, also while serving.
-    pub fn entrance(&self) -> Entrance {
-        self.entrance.clone()
-    }
-
-    /// The bound addresses, at least one; they share one port.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// The counters, also while serving.
-    pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
-    }
-
-    /// What is held at the moment, also while serving.
-    pub fn admission(&self) -> Arc<Admission> {
-        self.admission.clone()
-    }
-
-    /// Serves until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
-    pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
-        let limits = Limits {
+    fn limits(&self) -> Limits {
+        Limits {
             http1: Some(Http1 {
-                read_header_timeout: self.settings.read_header_timeout,
+                read_header_timeout: self.read_header_timeout,
             }),
             parameters: ServerParameters {
-                max_connection_idle: self.settings.idle_timeout,
+                max_connection_idle: self.idle_timeout,
                 ..ServerParameters::default()
             },
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
-        };
-        let bounds = Bounds {
-            authenticator: self.authenticator,
-            max_request_bytes: self.settings.max_request_body_size,
-            max_request_key: "max_request_body_size",
-            include_metadata: self.settings.include_metadata,
-            admission: self.admission,
-        };
-        let handler = Arc::new(Handler {
-            reception: Reception::new(intake, bounds, self.counters),
-            path: self.settings.logs_url_path,
-        });
-        let handler = move |request| {
-            let handler = handler.clone();
-            async move { handler.call(request).await }
-        };
-        connections::serve(self.listeners, self.entrance, &limits, handler, shutdown).await;
+        }
+    }
+
+    fn handler(&self, reception: Reception) -> Handler {
+        Handler {
+            reception,
+            path: self.logs_url_path.clone(),
+        }
+    }
+
+    async fn answer(handler: &Handler, request: HttpRequest<Incoming>) -> Response<Full<Bytes>> {
+        handler.call(request).await
     }
 }
+
+/// A receiver of OTLP by HTTP.
+pub type Receiver = receiver::Receiver<Settings>;
 
 /// Answers requests.
 pub struct Handler {
@@ -238,21 +172,7 @@ pub struct Handler {
 impl Handler {
     /// Without a socket, an authenticator or a connection around it, as fuzzing calls it.
     pub fn alone(settings: &Settings, intake: Arc<dyn Intake>) -> Self {
-        let bounds = Bounds {
-            authenticator: None,
-            max_request_bytes: settings.max_request_body_size,
-            max_request_key: "max_request_body_size",
-            include_metadata: settings.include_metadata,
-            admission: Bounds::admission(
-                settings.max_requests_in_flight,
-                settings.max_mib_in_flight,
-                settings.max_request_body_size,
-            ),
-        };
-        Self {
-            reception: Reception::new(intake, bounds, Arc::default()),
-            path: settings.logs_url_path.clone(),
-        }
+        settings.handler(settings.common().reception(intake))
     }
 
     /// Answers one request.
@@ -444,7 +364,10 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{
+        super::transport::{admission::Admission, reception::Bounds},
+        *,
+    };
     use crate::edge::{BoxFuture, Refusal, Request};
 
     /// Never answers; remembers the deadline it was given.

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use harbinger::edge::{
-    BoxFuture, Intake, Refusal, Request,
+    self, BoxFuture, Intake, Protocol, Refusal, Request,
     receive_grpc::{Entrance, Receiver, Settings},
 };
 use http::HeaderMap;
@@ -24,7 +24,11 @@ use opentelemetry_proto::tonic::{
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
 };
 use prost::Message;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
 use tonic::{
     Status,
     body::Body,
@@ -185,7 +189,7 @@ impl Serving {
         Self::of(Receiver::bind(settings).await.unwrap(), intake)
     }
 
-    pub fn of(receiver: Receiver, intake: Arc<dyn Intake>) -> Self {
+    pub fn of<P: Protocol>(receiver: edge::Receiver<P>, intake: Arc<dyn Intake>) -> Self {
         let (address, counters, entrance) = (receiver.addresses()[0], receiver.counters(), receiver.entrance());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(receiver.serve(intake, async { _ = stopped.await }));
@@ -235,6 +239,31 @@ impl Intake for Recorder {
         self.requests.lock().unwrap().push(request);
         let answer = self.answer.lock().unwrap().clone().unwrap_or(Ok(Bytes::new()));
         Box::pin(async { answer })
+    }
+}
+
+/// Holds every request until told.
+pub struct Gate {
+    pub arrived: Semaphore,
+    pub open: Semaphore,
+}
+
+impl Gate {
+    pub fn shut() -> Arc<Self> {
+        Arc::new(Self {
+            arrived: Semaphore::new(0),
+            open: Semaphore::new(0),
+        })
+    }
+}
+
+impl Intake for Gate {
+    fn accept(&self, _request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        Box::pin(async {
+            self.arrived.add_permits(1);
+            self.open.acquire().await.unwrap().forget();
+            Ok(Bytes::new())
+        })
     }
 }
 

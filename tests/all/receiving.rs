@@ -14,12 +14,12 @@ use harbinger::edge::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Barrier, Semaphore},
+    sync::Barrier,
 };
 use tonic::{Code, Status, codec::CompressionEncoding};
 use tonic_types::StatusExt;
 
-use crate::otlp::{Client, EXPORT, Recorder, Serving, framed, logs};
+use crate::otlp::{Client, EXPORT, Gate, Recorder, Serving, framed, logs};
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
@@ -32,31 +32,6 @@ async fn recording() -> (Arc<Recorder>, Serving, Client) {
 
 fn retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info().and_then(|info| info.retry_delay)
-}
-
-/// Holds every request until told.
-struct Gate {
-    arrived: Semaphore,
-    open: Semaphore,
-}
-
-impl Gate {
-    fn shut() -> Arc<Self> {
-        Arc::new(Self {
-            arrived: Semaphore::new(0),
-            open: Semaphore::new(0),
-        })
-    }
-}
-
-impl Intake for Gate {
-    fn accept(&self, _request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        Box::pin(async {
-            self.arrived.add_permits(1);
-            self.open.acquire().await.unwrap().forget();
-            Ok(Bytes::new())
-        })
-    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use harbinger::edge::{
     BoxFuture, Intake, Refusal, Request,
-    receive_http::{Counters, Receiver, Settings},
+    receive_http::{Receiver, Settings},
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -20,51 +20,26 @@ use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Barrier, Semaphore, oneshot},
-    task::JoinHandle,
+    sync::Barrier,
 };
 
-use crate::otlp::{Recorder, logs};
+use crate::otlp::{Gate, Recorder, Serving, logs};
 
 pub const PROTOBUF: &str = "application/x-protobuf";
 pub const JSON: &str = "application/json";
 
-/// A receiver that is serving on a free port.
-pub struct Serving {
-    address: SocketAddr,
-    counters: Arc<Counters>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Serving {
-    pub async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Self {
-        let receiver = Receiver::bind(Settings {
-            endpoint: "127.0.0.1:0".into(),
-            ..settings
-        })
-        .await
-        .unwrap();
-        let (address, counters) = (receiver.addresses()[0], receiver.counters());
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(receiver.serve(intake, async { _ = stopped.await }));
-        Self {
-            address,
-            counters,
-            stop,
-            task,
-        }
-    }
-
-    fn stop(self) -> JoinHandle<()> {
-        _ = self.stop.send(());
-        self.task
-    }
+/// Serves on a free port of 127.0.0.1.
+pub async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Serving {
+    let receiver = Receiver::bind(Settings {
+        endpoint: "127.0.0.1:0".into(),
+        ..settings
+    });
+    Serving::of(receiver.await.unwrap(), intake)
 }
 
 async fn recording() -> (Arc<Recorder>, Serving) {
     let recorder = Arc::new(Recorder::default());
-    let serving = Serving::start(Settings::default(), recorder.clone()).await;
+    let serving = start(Settings::default(), recorder.clone()).await;
     (recorder, serving)
 }
 
@@ -175,31 +150,6 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(bytes, 1).unwrap()
 }
 
-/// Holds every request until told.
-struct Gate {
-    arrived: Semaphore,
-    open: Semaphore,
-}
-
-impl Gate {
-    fn shut() -> Arc<Self> {
-        Arc::new(Self {
-            arrived: Semaphore::new(0),
-            open: Semaphore::new(0),
-        })
-    }
-}
-
-impl Intake for Gate {
-    fn accept(&self, _request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        Box::pin(async {
-            self.arrived.add_permits(1);
-            self.open.acquire().await.unwrap().forget();
-            Ok(Bytes::new())
-        })
-    }
-}
-
 #[tokio::test]
 async fn item_01_plain_gzip_and_zstd_requests_arrive_as_they_were() {
     let (recorder, serving) = recording().await;
@@ -237,7 +187,7 @@ fn partial(message: &str) -> ExportLogsServiceResponse {
 #[tokio::test]
 async fn item_01_responses_are_compressed_only_for_callers_that_accept_it() {
     let large: Bytes = partial(&"too old ".repeat(2000)).encode_to_vec().into();
-    let serving = Serving::start(Settings::default(), Recorder::answering(Ok(large.clone()))).await;
+    let serving = start(Settings::default(), Recorder::answering(Ok(large.clone()))).await;
     for (accepts, encoding) in [
         ("gzip", Some("gzip")),
         ("br, zstd;q=0.5", Some("zstd")),
@@ -283,7 +233,7 @@ async fn item_02_the_path_is_configurable() {
         logs_url_path: "/otlp/v1/logs".into(),
         ..Settings::default()
     };
-    let serving = Serving::start(settings, Arc::new(Recorder::default())).await;
+    let serving = start(settings, Arc::new(Recorder::default())).await;
     let reply = export(&serving, PROTOBUF, &logs("x")).await;
     assert_eq!(reply.status, 404);
     assert!(reply.status().1.contains("/otlp/v1/logs"));
@@ -344,7 +294,7 @@ async fn item_04_success_is_the_next_hops_response_and_an_empty_request_succeeds
 #[tokio::test]
 async fn item_05_a_partial_success_comes_back_in_either_encoding() {
     let response: Bytes = partial("too old").encode_to_vec().into();
-    let serving = Serving::start(Settings::default(), Recorder::answering(Ok(response.clone()))).await;
+    let serving = start(Settings::default(), Recorder::answering(Ok(response.clone()))).await;
     assert_eq!(export(&serving, PROTOBUF, &logs("x")).await.body, response);
     let reply = export(&serving, JSON, b"{}").await;
     assert_eq!(
@@ -417,7 +367,7 @@ async fn item_07_oversized_is_413_also_for_a_caller_that_sends_everything_first(
         max_request_body_size: 1 << 20,
         ..Settings::default()
     };
-    let serving = Serving::start(settings, recorder.clone()).await;
+    let serving = start(settings, recorder.clone()).await;
     let body = vec![0; (1 << 20) + 1];
     for (encoding, body) in [("identity", body.clone()), ("gzip", gzip(&body)), ("zstd", zstd(&body))] {
         for media_type in [PROTOBUF, JSON] {
@@ -492,7 +442,7 @@ async fn item_08_too_many_requests_are_503_with_retry_after_at_once() {
         max_requests_in_flight: 2,
         ..Settings::default()
     };
-    let serving = Serving::start(settings, gate.clone()).await;
+    let serving = start(settings, gate.clone()).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut connection = Connection::to(serving.address).await;
@@ -570,7 +520,7 @@ async fn item_09_connections_are_served_at_the_same_time() {
             })
         }
     }
-    let serving = Serving::start(Settings::default(), Arc::new(Together(Barrier::new(CALLS)))).await;
+    let serving = start(Settings::default(), Arc::new(Together(Barrier::new(CALLS)))).await;
     let mut connections = Vec::new();
     for _ in 0..CALLS {
         let mut connection = Connection::to(serving.address).await;
@@ -683,7 +633,7 @@ async fn metadata_is_kept_only_when_asked_for() {
             include_metadata,
             ..Settings::default()
         };
-        let serving = Serving::start(settings, recorder.clone()).await;
+        let serving = start(settings, recorder.clone()).await;
         let request = post(
             &[
                 ("content-type", PROTOBUF),
@@ -708,7 +658,7 @@ async fn known_loss_slow_headers_and_idle_connections_are_closed() {
             idle_timeout,
             ..Settings::default()
         };
-        let serving = Serving::start(settings, Arc::new(Recorder::default())).await;
+        let serving = start(settings, Arc::new(Recorder::default())).await;
         for beginning in [
             &b"PRI * HT"[..],                         // neither version yet
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",      // HTTP/2 that never begins
@@ -728,7 +678,7 @@ async fn known_loss_slow_headers_and_idle_connections_are_closed() {
 #[tokio::test]
 async fn shutdown_accepts_nothing_more_and_finishes_what_is_under_way() {
     let gate = Gate::shut();
-    let serving = Serving::start(Settings::default(), gate.clone()).await;
+    let serving = start(Settings::default(), gate.clone()).await;
     let address = serving.address;
     let (mut busy, mut idle) = (Connection::to(address).await, Connection::to(address).await);
     busy.send(post(&[("content-type", JSON)], b"{}")).await;

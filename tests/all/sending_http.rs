@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     otlp::{logs, request},
-    receiving_http::{JSON, PROTOBUF, Serving, export},
+    receiving_http::{JSON, PROTOBUF, export, start},
 };
 
 /// A request that a next hop has seen.
@@ -541,7 +541,7 @@ async fn the_next_hops_answer_reaches_the_caller() {
         answer_of(200, &[("content-type", PROTOBUF)], partial().encode_to_vec()),
     ]);
     let exporter = exporter(&hop).await;
-    let serving = Serving::start(Default::default(), Arc::new(Through(exporter))).await;
+    let serving = start(Default::default(), Arc::new(Through(exporter))).await;
     for (status, retry_after, says) in [
         (413, None, "larger than my limit"),
         (503, Some("3000"), "busy"),

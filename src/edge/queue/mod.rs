@@ -61,8 +61,7 @@ pub use self::{
 /// The wait asked of callers for whom there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the writer gets at the end for what it has to note, beyond the deadline.
-/// Whoever has less time drops the wait.
-const LAST_WRITE: Duration = Duration::from_secs(30);
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// What happened since the start.
 #[derive(Debug, Default)]

@@ -5,11 +5,11 @@
 //! printable ASCII is dropped. The number of values is bounded by the header list the server accepts (16 KiB).
 //! Absent on purpose: secrets. A value that is a token should be written `${env:TOKEN}` in the configuration.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::edge::Metadata;
+use crate::edge::{Credentials, Metadata};
 
 /// A header that an exporter adds to each call.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +47,7 @@ impl std::fmt::Debug for HeaderSource {
 pub struct Headers {
     fixed: HeaderMap,
     from_caller: Vec<(HeaderName, String)>,
+    credentials: Option<Arc<dyn Credentials>>,
 }
 
 impl Headers {
@@ -73,6 +74,24 @@ impl Headers {
             }
         }
         Ok(headers)
+    }
+
+    /// The same, and one that says who we are.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Arc<dyn Credentials>) -> Self {
+        Self {
+            credentials: Some(credentials),
+            ..self
+        }
+    }
+
+    /// As [`Headers::write`], and says who we are, where somebody knows.
+    pub async fn write_with_credentials(&self, metadata: &Metadata, out: &mut HeaderMap) {
+        self.write(metadata, out);
+        if let Some(credentials) = &self.credentials {
+            let (name, value) = credentials.header().await;
+            out.insert(name, value);
+        }
     }
 
     /// Adds the headers to a call; those of the caller that `metadata` lacks are left out.

@@ -23,6 +23,7 @@ pub mod partial_success;
 pub mod parts;
 pub mod private_files;
 pub mod punctual;
+pub mod receiver;
 pub mod reception;
 pub mod reloading;
 pub mod retry;

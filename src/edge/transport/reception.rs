@@ -75,14 +75,6 @@ pub struct Bounds {
     pub admission: Arc<Admission>,
 }
 
-impl Bounds {
-    /// Bounds for a receiver that holds at most so many requests and MiB of them, and never less than one of the largest.
-    pub fn admission(max_requests: usize, max_mib: usize, max_request_bytes: usize) -> Arc<Admission> {
-        let max_bytes = max_mib.saturating_mul(MIB).max(max_request_bytes);
-        Arc::new(Admission::new(max_requests, max_bytes))
-    }
-}
-
 /// The way from a receiver to the intake.
 pub struct Reception {
     intake: Arc<dyn Intake>,

@@ -1,5 +1,7 @@
 //! Who gets in, to whom we speak, and what hostile callers can do.
 
+/// The same by HTTP.
+mod by_http;
 /// Tokens and passwords.
 mod callers;
 /// Certificates made for a test, servers and clients that use them.
