@@ -123,11 +123,8 @@ impl DeadLetters {
     /// # Errors
     /// The file cannot be read.
     pub fn waiting(&self) -> Result<usize, DeadLettersError> {
-        Ok(self.contents()?.heads.len())
-    }
-
-    fn contents(&self) -> Result<tables::Contents, DeadLettersError> {
-        tables::load(&self.database).map_err(|fault| unusable(&self.exporter, &fault))
+        let contents = tables::load(&self.database).map_err(|fault| unusable(&self.exporter, &fault))?;
+        Ok(contents.heads.len())
     }
 
     /// Each letter in its turn, the oldest first, for as long as `each` wants more: they need not fit into memory.
@@ -144,18 +141,13 @@ impl DeadLetters {
     /// # Errors
     /// There is none, or the file cannot be read.
     pub fn get(&self, number: u64) -> Result<Letter, DeadLettersError> {
-        let mut found = None;
-        self.each(|letter| {
-            let is_it = letter.number == number;
-            if is_it {
-                found = Some(letter);
-            }
-            !is_it
-        })?;
-        found.ok_or_else(|| DeadLettersError::Missing {
-            exporter: self.exporter.clone(),
-            number,
-        })
+        let value = tables::dead_letter(&self.database, number).map_err(|fault| unusable(&self.exporter, &fault))?;
+        value
+            .map(|value| letter(number, &value))
+            .ok_or_else(|| DeadLettersError::Missing {
+                exporter: self.exporter.clone(),
+                number,
+            })
     }
 
     /// Puts a letter behind what waits in the queue: the next start of the agent sends it again.
@@ -173,7 +165,7 @@ impl DeadLetters {
             records: refused.records,
             enqueued_unix_nano: now_unix_nano(),
         };
-        let next = self.contents()?.next;
+        let next = tables::next(&self.database).map_err(|fault| unusable(&self.exporter, &fault))?;
         let value = entry.encode();
         self.apply([Change::Add(next, head(&entry), &value), Change::Discard(number)])
     }

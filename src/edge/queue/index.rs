@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Settings, Sizer, tables::Head};
+use crate::edge::transport;
 
-/// Bytes in the MiB of the settings.
-const MIB: u64 = 1 << 20;
+const MIB: u64 = transport::MIB as u64;
 
 /// Why there is no room.
 #[derive(Clone, Debug, PartialEq, Eq)]

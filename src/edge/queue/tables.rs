@@ -134,20 +134,34 @@ pub fn load(database: &Database) -> Result<Contents, Fault> {
     }
     let dead_letters = transaction.open_table(DEAD_LETTERS)?;
     contents.dead_letters = dead_letters.len()?;
-    let mut last_dead = None;
     for letter in dead_letters.iter()? {
-        let (number, value) = letter?;
+        let (_, value) = letter?;
         contents.dead_letter_bytes += value.value().len() as u64;
-        last_dead = Some(number.value());
     }
-    let last = contents.heads.last().map(|(number, _)| *number).max(last_dead);
-    contents.next = last.map_or(1, |last| last.saturating_add(1));
+    contents.next = next(database)?;
     Ok(contents)
+}
+
+/// The first number that is free behind all entries and dead letters.
+pub fn next(database: &Database) -> Result<u64, Fault> {
+    let transaction = database.begin_read()?;
+    let entry = transaction.open_table(HEADS)?.last()?.map(|(number, _)| number.value());
+    let letter = transaction
+        .open_table(DEAD_LETTERS)?
+        .last()?
+        .map(|(number, _)| number.value());
+    Ok(entry.max(letter).map_or(1, |last| last.saturating_add(1)))
 }
 
 /// The value of an entry.
 pub fn entry(database: &Database, number: u64) -> Result<Option<Vec<u8>>, Fault> {
     let value = database.begin_read()?.open_table(ENTRIES)?.get(number)?;
+    Ok(value.map(|value| value.value().to_vec()))
+}
+
+/// The value of a dead letter.
+pub fn dead_letter(database: &Database, number: u64) -> Result<Option<Vec<u8>>, Fault> {
+    let value = database.begin_read()?.open_table(DEAD_LETTERS)?.get(number)?;
     Ok(value.map(|value| value.value().to_vec()))
 }
 
