@@ -15,6 +15,13 @@ TRUTH = ROOT / "integration/recording/truth.json"
 EVENTS = "harbinger.incidents"
 
 
+def requests_in(path):
+    """The requests that a program has written to a file so far, one a line; the last line may not be whole yet."""
+    written = path.read_bytes() if path.exists() else b""
+    # Not splitlines(): bodies hold characters that it takes for line ends.
+    return [json.loads(line) for line in written[: written.rfind(b"\n") + 1].split(b"\n") if line]
+
+
 def attributes(record):
     return {item["key"]: next(iter(item["value"].values()), None) for item in record.get("attributes", [])}
 

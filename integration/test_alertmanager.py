@@ -20,7 +20,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from processes import EXAMPLES, ProcessTest, alertmanager, free_port, harbinger
-from recorded import events_of, fault, records_of, slice_of
+from recorded import events_of, fault, records_of, requests_in, slice_of
 
 ROUTE = """
 route:
@@ -122,8 +122,7 @@ class Alerts(ProcessTest):
         return any(alert["status"] == status and alert["labels"]["incident_id"] == incident for alert in alerts)
 
     def out(self, of):
-        with open(self.dir / "judged.jsonl", encoding="utf-8") as lines:
-            return [record for line in lines for record in of(json.loads(line))]
+        return [record for request in requests_in(self.dir / "judged.jsonl") for record in of(request)]
 
     def test_an_incident_from_its_first_line_to_resolved(self):
         start, end = fault("postgres_connections_exhausted")

@@ -11,14 +11,13 @@ Guarantees, with the real model:
 Needs what integration/api/requirements.txt names, which `make integration` installs.
 """
 
-import json
 import signal
 import subprocess
 from collections import Counter
 
 from api.client import Client, grpc
 from processes import EXAMPLES, ProcessTest, free_port, harbinger
-from recorded import attributes, fault, records_of, slice_of
+from recorded import attributes, fault, records_of, requests_in, slice_of
 
 INCIDENTS = "harbinger.v1.Incidents"
 
@@ -95,9 +94,8 @@ class Api(ProcessTest):
         incidents = self.listed(client)
         self.assertIn(incident_id, {incident["id"] for incident in incidents})
         went_out = Counter()
-        with open(self.dir / "judged.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                went_out.update(attributes(record).get("incident_id") for record in records_of(json.loads(line)))
+        for request in requests_in(self.dir / "judged.jsonl"):
+            went_out.update(attributes(record).get("incident_id") for record in records_of(request))
         for incident in incidents:
             if incident["state"] == "INCIDENT_STATE_MERGED":
                 continue

@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 
 from processes import EXAMPLES, ProcessTest, free_port, harbinger
-from recorded import TRUTH, attributes, fault, records_of, seconds, slice_of
+from recorded import TRUTH, attributes, fault, records_of, requests_in, seconds, slice_of
 
 
 class Restart(ProcessTest):
@@ -57,8 +57,8 @@ class Restart(ProcessTest):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def judged(self):
-        with open(self.dir / "judged.jsonl", encoding="utf-8") as lines:
-            return [(record, attributes(record)) for line in lines for record in records_of(json.loads(line))]
+        judged = requests_in(self.dir / "judged.jsonl")
+        return [(record, attributes(record)) for request in judged for record in records_of(request)]
 
     def test_kill_9_in_the_middle_of_an_incident(self):
         start, end = fault("postgres_connections_exhausted")

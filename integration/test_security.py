@@ -16,6 +16,7 @@ import unittest
 import urllib.request
 
 from processes import ProcessTest, free_port, harbinger, otelcol
+from recorded import records_of, requests_in
 
 LINES = 2_000
 
@@ -134,13 +135,7 @@ class SecuredTest(ProcessTest):
             f.writelines(f"line {n}\n" for n in range(first, last))
 
     def arrived(self):
-        found = []
-        if self.out.exists():
-            for line in self.out.read_text().splitlines():
-                for resource in json.loads(line)["resourceLogs"]:
-                    for scope in resource["scopeLogs"]:
-                        found += [record["body"]["stringValue"] for record in scope["logRecords"]]
-        return found
+        return [record["body"]["stringValue"] for request in requests_in(self.out) for record in records_of(request)]
 
     def metric(self, name):
         with urllib.request.urlopen(f"http://localhost:{self.port['metrics']}/metrics", timeout=5) as answer:
