@@ -13,27 +13,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RECORDING = ROOT / "integration" / "recording" / "recording.jsonl.gz"
-TRUTH = ROOT / "integration" / "recording" / "truth.json"
+from processes import ROOT, free_port
+from recorded import RECORDING, TRUTH, attributes, events_of, records_of, requests_in, seconds
+
 OUT = ROOT / "out" / "demo"
 BINARY = Path(os.environ.get("HARBINGER_BIN", ROOT / "target" / "release" / "harbinger"))
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def start_agent(port, health_port, api_port):
+    # Time passes many times faster than it did, the model is not faster: a request waits for it as long as it takes, and the
+    # replay for the request. So a slow machine shows the same incidents, later.
     command = [
         BINARY, "run", "--config", ROOT / "config-examples" / "quickstart.yaml",
         "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
@@ -41,6 +36,7 @@ def start_agent(port, health_port, api_port):
         "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{api_port}",
         "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",
         "--set", f"processors.harbinger.state.directory={OUT / 'state'}",
+        "--set", "processors.harbinger.embedding.deadline=1m",
         "--set", "service.telemetry.metrics.level=none",
     ]
     log = open(OUT / "agent.log", "w", encoding="utf-8")
@@ -57,43 +53,25 @@ def start_agent(port, health_port, api_port):
     sys.exit(f"the agent did not become healthy within 60 s; its log: {OUT / 'agent.log'}")
 
 
-def attributes(record):
-    return {item["key"]: next(iter(item["value"].values()), None) for item in record.get("attributes", [])}
-
-
 def marked_records():
     """(seconds, service, body, attributes) of every record at the sink."""
-    with open(OUT / "judged.jsonl", encoding="utf-8") as lines:
-        for line in lines:
-            for resource in json.loads(line)["resourceLogs"]:
-                service = attributes(resource["resource"]).get("service.name", "")
-                for scope in resource["scopeLogs"]:
-                    if scope["scope"]["name"] == "harbinger.incidents":
-                        continue  # what the agent says of incidents itself
-                    for record in scope["logRecords"]:
-                        body = record.get("body", {}).get("stringValue", "")
-                        yield int(record["timeUnixNano"]) / 1e9, service, body, attributes(record)
+    for request in requests_in(OUT / "judged.jsonl"):
+        for resource in request["resourceLogs"]:
+            service = attributes(resource["resource"]).get("service.name", "")
+            for record in records_of({"resourceLogs": [resource]}):
+                body = record.get("body", {}).get("stringValue", "")
+                yield int(record["timeUnixNano"]) / 1e9, service, body, attributes(record)
 
 
 def names_of_incidents():
     """For each id that is another's: whose. An alias stands for the incident it became part of, a child for its parent."""
     names = {}
-    with open(OUT / "judged.jsonl", encoding="utf-8") as lines:
-        for line in lines:
-            for resource in json.loads(line)["resourceLogs"]:
-                for scope in resource["scopeLogs"]:
-                    if scope["scope"]["name"] != "harbinger.incidents":
-                        continue
-                    for event in map(attributes, scope["logRecords"]):
-                        other = event.get("harbinger.incident.merged_into") or event.get("harbinger.incident.parent_id")
-                        if other:
-                            names[event["incident_id"]] = other
+    for request in requests_in(OUT / "judged.jsonl"):
+        for event in map(attributes, events_of(request)):
+            other = event.get("harbinger.incident.merged_into") or event.get("harbinger.incident.parent_id")
+            if other:
+                names[event["incident_id"]] = other
     return names
-
-
-def seconds(time):
-    """A time of the truth, in seconds since 1970."""
-    return int(time["unixNano"]) / 1e9
 
 
 def compare_with_truth(records, faults, names):
