@@ -18,9 +18,11 @@ use super::{
     tenant::Tenant,
 };
 
-/// The format this version writes, and the only one it reads. 1 knew no tenants, 2 one rule of
-/// correlation only.
+/// The format this version writes. 1 knew no tenants, 2 one rule of correlation only. What can be added as a protobuf field
+/// needs no new format.
 pub const FORMAT: u32 = 3;
+/// The oldest format it reads: from 3 on, each version reads the format before its own (`tests/all/upgrading.rs`).
+pub const OLDEST_FORMAT: u32 = 3;
 const MAGIC: &[u8; 8] = b"HRBGRSNP";
 const HEADER_BYTES: usize = 28;
 const FRAME_HEADER_BYTES: usize = 12;
@@ -194,7 +196,8 @@ pub enum SnapshotError {
     Corrupt(String),
     /// Written by an older version of the program, in a format that is not read any more.
     #[error(
-        "the snapshot has format {found}, this version reads {FORMAT} (incidents by evidence): it is set aside and what was learned is learned anew"
+        "the snapshot has format {found}, this version reads {OLDEST_FORMAT} and later: it is set aside and what was learned is learned anew; \
+         to keep it, let each version in between run once"
     )]
     OlderVersion {
         /// The format found.
@@ -267,7 +270,7 @@ pub fn decode(bytes: &[u8], model_version: Option<&str>) -> Result<Snapshot, Sna
     if format == 0 {
         return Err(damaged("format 0 was never written"));
     }
-    if format < FORMAT {
+    if format < OLDEST_FORMAT {
         return Err(SnapshotError::OlderVersion { found: format });
     }
     let snapshot: Snapshot = section(payload, "snapshot")?;
@@ -481,7 +484,7 @@ mod tests {
         assert!(origin.text.is_empty() && origin.embedding.is_empty());
     }
 
-    /// Bytes written by format 2 stay readable: they are pinned here.
+    /// Bytes written by format 3 stay readable: they are pinned here.
     #[test]
     fn the_format_on_disk_is_pinned() {
         let small = Snapshot {

@@ -59,5 +59,7 @@ mod sending_http;
 mod telling;
 /// What one tenant says is nobody else's.
 mod tenants;
+/// What an earlier version has left on the disk.
+mod upgrading;
 /// A stand-in for the sentence model.
 mod words;

@@ -37,7 +37,7 @@ type Line = (usize, usize);
 /// What is said of one record.
 type Said = (Option<Arc<Anomaly>>, Option<IncidentId>, Option<&'static str>);
 
-fn settings(max_tenants: usize, store_text: bool) -> engine::Settings {
+pub fn settings(max_tenants: usize, store_text: bool) -> engine::Settings {
     let mut settings = engine::Settings {
         tenant: tenant::Settings {
             resource_attribute: Some("tenant.id".to_owned()),
@@ -66,7 +66,7 @@ fn text(tenant: usize, line: usize) -> String {
 }
 
 /// Tenants who hear what sounds like failure.
-fn hearing(mut tenants: Tenants) -> Tenants {
+pub fn hearing(mut tenants: Tenants) -> Tenants {
     tenants.appoint(Committee::embed(&Words).unwrap());
     tenants
 }
@@ -108,7 +108,7 @@ fn request(second: u64, lines: &[Line]) -> Vec<u8> {
 }
 
 /// One request through both halves of the engine, and every training that is due.
-fn send(settings: &engine::Settings, tenants: &mut Tenants, second: u64, lines: &[Line]) -> Vec<Said> {
+pub fn send(settings: &engine::Settings, tenants: &mut Tenants, second: u64, lines: &[Line]) -> Vec<Said> {
     let bytes = request(second, lines);
     let view = View::parse(&bytes).unwrap();
     let batch = settings.front().prepare(&view, u64::MAX);
@@ -179,7 +179,7 @@ proptest! {
 }
 
 /// Warms up the tenants one after another, and lets each say something strange.
-fn taught(settings: &engine::Settings, names: usize) -> (Tenants, Vec<Said>) {
+pub fn taught(settings: &engine::Settings, names: usize) -> (Tenants, Vec<Said>) {
     let mut tenants = hearing(settings.tenants());
     for (second, line) in (0..).zip(warm_up()) {
         let lines: Vec<Line> = (0..names).map(|tenant| (tenant, line)).collect();
@@ -238,7 +238,7 @@ fn beyond_the_bound_tenants_share_a_place_where_nothing_is_quoted() {
 }
 
 /// The tenants as a snapshot and the journal of what they told.
-fn on_disk(tenants: &mut Tenants) -> (Vec<u8>, Vec<u8>) {
+pub fn on_disk(tenants: &mut Tenants) -> (Vec<u8>, Vec<u8>) {
     let mut journal = Vec::new();
     for (tenant, events) in tenants.drain_events() {
         JournalEntry::new(&tenant, events, "words").frame(&mut journal);
