@@ -100,11 +100,10 @@ class Loki:
         return [Series(one["metric"], [(one["value"][0], float(one["value"][1]))]) for one in found["result"]]
 
     def count(self, logql, start, end, by=None):
-        """How many lines a log query has in [start, end): a number, or numbers by the value of a label."""
+        """How many lines a log query has: a number, or numbers by the value of a label. Times are rounded to seconds, outwards."""
         grouping = f" by ({by})" if by else ""
-        # A range reaches back from its end, which it includes and its beginning not; times are whole nanoseconds.
-        span = math.ceil(end - start)
-        found = self.instant(f"sum{grouping} (count_over_time({logql} [{span}s]))", end - 1e-6)
+        span = math.ceil(end) - math.floor(start) + 1
+        found = self.instant(f"sum{grouping} (count_over_time({logql} [{span}s]))", math.ceil(end))
         numbers = {one.labels.get(by, ""): int(one.points[0][1]) for one in found}
         return numbers if by else sum(numbers.values())
 
