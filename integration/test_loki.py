@@ -156,6 +156,9 @@ def plain(value):
     if kind == "doubleValue":
         # 0.00005 and 1, not 5e-05 and 1.0.
         return format(Decimal(repr(content)).normalize(), "f")
+    if kind == "arrayValue":
+        items = [int(plain(item)) if "intValue" in item else plain(item) for item in content.get("values", [])]
+        return json.dumps(items, separators=(",", ":"), ensure_ascii=False)
     return str(content).lower() if kind == "boolValue" else content
 
 
@@ -266,7 +269,14 @@ class Recording(LokiTest):
 
         events = {key: number for key, number in counted("harbinger_event").items()}
         self.assertIn("harbinger.incident.opened", events)
+        self.assert_events_lead_to_their_records(loki, incidents, start, end)
         self.assertEqual(loki.count('{service_name="harbinger"} | harbinger_event!=""', start, end, by="harbinger_event"), events)
+
+    def assert_events_lead_to_their_records(self, loki, incidents, start, end):
+        """The query that each event of an incident that has opened brings along finds what Loki has of it."""
+        for event in loki.query('{service_name="harbinger"} | harbinger_event="harbinger.incident.opened"', start, end):
+            found = loki.query(event.metadata["harbinger_incident_logql"], start, end)
+            self.assertEqual(len(found), incidents[event.metadata["incident_id"]], event.body)
 
 
 def without_level(metadata):
