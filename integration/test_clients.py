@@ -25,6 +25,7 @@ import unittest
 from chaos.agent import AGENT_HOST, HERE as CHAOS, Agent, Sink, refusal
 from chaos.sink import Entries
 from clients import certificates, rich
+from loki_server import Loki
 from processes import ROOT, ProcessTest, binary, harbinger, otelcol
 
 CLIENTS = ROOT / "integration/clients"
@@ -212,8 +213,10 @@ class NodeByHttp(Sdk, Clients):
 class ReadBack(Clients):
     """Three SDKs by three protocols each into one agent that has learned what is usual, and what its destinations then hold."""
 
+    deadline_seconds = 240
     PROTOCOLS = ("grpc", "http/protobuf", "http/json")
-    LAYERS = (CHAOS / "queue.yaml", CLIENTS / "read-back.yaml")
+    # Resource attributes that config-examples/loki/loki.yaml makes index labels, as far as they come here.
+    INDEX_LABELS = {"service_name", "service_namespace"}
 
     def learn(self):
         """Leaves a state to start from, so that records are judged and not merely learned from."""
@@ -223,23 +226,29 @@ class ReadBack(Clients):
         learn = [harbinger(), "analyze", usual, "--out", self.dir / "out", "--save-snapshot", self.dir / "state"]
         subprocess.run(learn, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
-    def test_equal_but_for_our_attributes(self):
-        """A queue before one destination, none before the other: gRPC's bytes, and the file's OTLP JSON."""
-        self.learn()
-        out = self.dir / "out.jsonl"
-        self.begin(self.LAYERS, environment={"OUT_FILE": str(out)})
+    def log_by_all(self):
+        """Has each client log; returns what each was given, by the record's id."""
         rust = binary("RUST_CLIENT_BIN", RUST, "build it (make integration-rust)")
-        sent = {}
+        given = {}
         for sdk, command in {"python": PYTHON, "node": NODE, "rust": (rust,)}.items():
             for protocol in self.PROTOCOLS:
-                name, file = f"{sdk} {protocol}", self.dir / f"given-{len(sent)}.json"
-                given = rich.request(name, sdk, protocol, time.time_ns())
-                file.write_text(json.dumps(given))
-                sent[name] = {rich.name_of(record)[1]: record for record in rich.flat(given)}
+                name, file = f"{sdk} {protocol}", self.dir / f"given-{len(given)}.json"
+                request = rich.request(name, sdk, protocol, time.time_ns())
+                file.write_text(json.dumps(request))
+                given[name] = {rich.name_of(record)[1]: record for record in rich.flat(request)}
                 exported, failed = self.outcome(self.client(command, protocol, given=file))
                 self.assertFalse(failed)
-                self.assertEqual(exported, sent[name].keys())
-        wanted = sum(map(len, sent.values()))
+                self.assertEqual(exported, given[name].keys())
+        return given
+
+    def test_equal_but_for_our_attributes(self):
+        """In the bytes that a gRPC destination gets, in a file of OTLP JSON and, as far as it has a place for it, in Loki."""
+        self.learn()
+        out, loki = self.dir / "out.jsonl", Loki().start(self)
+        began = time.time()
+        self.begin([CHAOS / "queue.yaml", CLIENTS / "read-back.yaml"], environment={"OUT_FILE": str(out), "LOKI": loki.otlp})
+        given = self.log_by_all()
+        wanted = sum(map(len, given.values()))
         came = []
 
         def all_there():
@@ -252,15 +261,39 @@ class ReadBack(Clients):
         for destination, records in {"bytes": came, "file": written}.items():
             self.assertEqual(len(records), wanted, f"{destination}: none is missing, none came twice")
             for record in records:
-                name, id = rich.name_of(record)
-                with self.subTest(destination=destination, client=name, record=id):
-                    bare, ours = rich.without_ours(record)
-                    self.assertEqual(bare, rich.without_ours(sent[name][id])[0])
-                    self.assertEqual({key: kind for key, (kind, _) in ours.items()}, {key: rich.OURS[key] for key in ours})
-                    self.assertIn("is_anomaly", ours)
-        broken = [record["attributes"] for record in came if rich.name_of(record)[1].startswith("broken")]
-        marked = [attributes for attributes in broken if attributes["is_anomaly"][1]]
-        print(len(broken), len(marked), marked[:1])
+                client, id = rich.name_of(record)
+                with self.subTest(destination=destination, client=client, record=id):
+                    self.assert_equal_but_for_ours(record, given[client][id])
+        of_all = {key for record in came for key in rich.without_ours(record)[1]}
+        self.assertLessEqual(rich.OURS.keys() - {"harbinger.verdict"}, of_all, "nothing was anomalous")
+
+        lines = lambda: loki.query('{service_namespace="rich"}', began - 60, time.time() + 60)  # noqa: E731
+        self.wait_until(lambda: len(lines()) >= wanted, "all records are in Loki", [loki.process, self.agent.process])
+        self.assert_in_loki(lines(), {rich.name_of(record): record for record in came})
+
+    def assert_equal_but_for_ours(self, record, given):
+        bare, ours = rich.without_ours(record)
+        wanted, _ = rich.without_ours(given)
+        odd = {field: (value, wanted[field]) for field, value in bare.items() if value != wanted[field]}
+        self.assertFalse(odd, "what came, and what was given")
+        self.assertIn("is_anomaly", ours)
+        self.assertEqual({key: kind for key, (kind, _) in ours.items()}, {key: rich.OURS[key] for key in ours})
+
+    def assert_in_loki(self, lines, records):
+        """Loki has these records, each once."""
+        self.assertEqual(len(lines), len(records))
+        for line in lines:
+            client, id = line.labels["service_name"], line.metadata["id"]
+            with self.subTest(destination="Loki", client=client, record=id):
+                at, body, labels, metadata = rich.in_loki(records.pop((client, id)), self.INDEX_LABELS)
+                self.assertEqual(line.time, at)
+                self.assertTrue(rich.written_by_loki(body, line.body), line.body)
+                # Loki's own finding.
+                line.metadata.pop("detected_level", None)
+                for there, wanted in ((line.labels, labels), (line.metadata, metadata)):
+                    self.assertEqual(there.keys(), wanted.keys())
+                    odd = {key: text for key, text in there.items() if not rich.written_by_loki(wanted[key], text)}
+                    self.assertFalse(odd)
 
 
 class Collector(Clients):

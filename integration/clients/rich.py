@@ -1,8 +1,8 @@
 """Records that have something of everything a log record can say, and what it means that they read back equal.
 
 In:  the name of a client, which SDK it is, and a time to begin at; later on what a destination got.
-Out: the records as one request in OTLP JSON, which each client is given to log; and, of any request, each record with
-     its resource and scope in a form in which two are equal only if every field is, in type and value.
+Out: the records as one request in OTLP JSON, which each client is given to log; of any request, each record with its
+     resource and scope in a form in which two are equal only if every field is, in type and value; and what Loki makes of it.
 Promise: the records are the same at each call, but for the client's name and the time they begin at (Loki takes nothing old).
 Deliberately absent: what an SDK has no way to say (`LACKS`); text that is not UTF-8, unknown fields, doubled keys and
 the like, which no SDK sends: those are chaos/wire.py's and the property tests'.
@@ -12,6 +12,7 @@ Attributes are a set in OTLP, and so are maps: their order is not compared (SDKs
 
 import base64
 import json
+import re
 
 from packages import PACKAGES  # noqa: F401  (makes the next lines find what is installed there)
 
@@ -232,3 +233,61 @@ def without_ours(record):
     ours = {key: value for key, value in record["attributes"].items() if key in OURS}
     theirs = {key: value for key, value in record["attributes"].items() if key not in OURS}
     return {**record, "attributes": theirs}, ours
+
+
+def in_loki(record, index_labels):
+    """What a Loki with these index labels has of a record: time, body, labels, and metadata by name; values as in `plain`.
+
+    Loki has no place for event names, schema URLs and whatever is empty.
+    """
+    labels, metadata = {}, {}
+    for name, value in _apart(record["resource"]):
+        (labels if name in index_labels else metadata)[name] = value
+    metadata.update(_apart(record["attributes"]))
+    metadata.update(_apart(record["scope"]))
+    at = record["timeUnixNano"]
+    fields = {
+        "scope_name": record["scope.name"], "scope_version": record["scope.version"],
+        "severity_number": record["severityNumber"], "severity_text": record["severityText"], "flags": record["flags"],
+        "trace_id": record["traceId"], "span_id": record["spanId"],
+        "observed_timestamp": record["observedTimeUnixNano"] if at else 0,
+    }
+    metadata.update((name, ("stringValue", str(value))) for name, value in fields.items() if value)
+    return at or record["observedTimeUnixNano"], record["body"], labels, metadata
+
+
+def _apart(attributes, prefix=""):
+    """Attributes with maps taken apart, by names that Loki allows."""
+    for key, value in attributes.items():
+        name = re.sub("[^A-Za-z0-9_]+", "_", prefix + key)
+        name = f"key_{name}" if name[0].isdigit() else name
+        if value[0] == "kvlistValue":
+            yield from _apart(value[1], f"{name}_")
+        elif value[1] not in ("", b"", None):
+            yield name, value
+
+
+def written_by_loki(value, text):
+    """Whether that is what Loki writes for a value: numbers and JSON by what they mean, whatever their digits and blanks."""
+    kind, inner = value
+    if kind == "doubleValue":
+        return repr(float(text)) == inner
+    if kind in ("arrayValue", "kvlistValue"):
+        return json.loads(text) == _raw(value)
+    if kind == "boolValue":
+        return text == str(inner).lower()
+    return text == (base64.b64encode(inner).decode() if kind == "bytesValue" else str(inner or ""))
+
+
+def _raw(value):
+    kind, inner = value
+    match kind:
+        case "arrayValue":
+            return [_raw(one) for one in inner]
+        case "kvlistValue":
+            return {key: _raw(one) for key, one in inner.items()}
+        case "bytesValue":
+            return base64.b64encode(inner).decode()
+        case "doubleValue":
+            return float(inner)
+    return inner

@@ -61,7 +61,11 @@ impl Exporter for Noting {
             export.as_mut().poll(context)
         })
         .await;
-        let list = if result.is_ok() { &self.noted.exported } else { &self.noted.failed };
+        let list = if result.is_ok() {
+            &self.noted.exported
+        } else {
+            &self.noted.failed
+        };
         list.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
         if let Err(refused) = &result {
             eprintln!("not exported: {refused}");
@@ -88,10 +92,17 @@ fn id(record: &SdkLogRecord) -> Option<String> {
 fn exporter(endpoint: &str, protocol: &str) -> Result<LogExporter, Failed> {
     let http = |protocol| {
         let url = format!("http://{endpoint}/v1/logs");
-        LogExporter::builder().with_http().with_protocol(protocol).with_endpoint(url).build()
+        LogExporter::builder()
+            .with_http()
+            .with_protocol(protocol)
+            .with_endpoint(url)
+            .build()
     };
     Ok(match protocol {
-        "grpc" => LogExporter::builder().with_tonic().with_endpoint(format!("http://{endpoint}")).build()?,
+        "grpc" => LogExporter::builder()
+            .with_tonic()
+            .with_endpoint(format!("http://{endpoint}"))
+            .build()?,
         "http/protobuf" => http(Protocol::HttpBinary)?,
         "http/json" => http(Protocol::HttpJson)?,
         other => return Err(format!("--protocol {other}: write grpc, http/protobuf or http/json").into()),
@@ -111,7 +122,10 @@ fn any_value(value: Option<common::AnyValue>) -> Result<AnyValue, Failed> {
             AnyValue::ListAny(Box::new(values.collect::<Result<_, _>>()?))
         }
         Some(Sent::KvlistValue(map)) => {
-            let values = map.values.into_iter().map(|pair| Ok((Key::from(pair.key), any_value(pair.value)?)));
+            let values = map
+                .values
+                .into_iter()
+                .map(|pair| Ok((Key::from(pair.key), any_value(pair.value)?)));
             AnyValue::Map(Box::new(values.collect::<Result<_, Failed>>()?))
         }
         other => return Err(format!("the SDK has no such value: {other:?}").into()),
@@ -134,7 +148,11 @@ fn value(value: common::AnyValue) -> Result<Value, Failed> {
                     other => return Err(format!("this client has no array of {other:?}").into()),
                 }
             }
-            Value::Array(if integers.is_empty() { Array::String(texts) } else { Array::I64(integers) })
+            Value::Array(if integers.is_empty() {
+                Array::String(texts)
+            } else {
+                Array::I64(integers)
+            })
         }
         other => return Err(format!("the SDK has no such value: {other:?}").into()),
     })
@@ -146,12 +164,30 @@ fn key_values(attributes: Vec<common::KeyValue>) -> Result<Vec<KeyValue>, Failed
 }
 
 const SEVERITIES: [Severity; 24] = [
-    Severity::Trace, Severity::Trace2, Severity::Trace3, Severity::Trace4,
-    Severity::Debug, Severity::Debug2, Severity::Debug3, Severity::Debug4,
-    Severity::Info, Severity::Info2, Severity::Info3, Severity::Info4,
-    Severity::Warn, Severity::Warn2, Severity::Warn3, Severity::Warn4,
-    Severity::Error, Severity::Error2, Severity::Error3, Severity::Error4,
-    Severity::Fatal, Severity::Fatal2, Severity::Fatal3, Severity::Fatal4,
+    Severity::Trace,
+    Severity::Trace2,
+    Severity::Trace3,
+    Severity::Trace4,
+    Severity::Debug,
+    Severity::Debug2,
+    Severity::Debug3,
+    Severity::Debug4,
+    Severity::Info,
+    Severity::Info2,
+    Severity::Info3,
+    Severity::Info4,
+    Severity::Warn,
+    Severity::Warn2,
+    Severity::Warn3,
+    Severity::Warn4,
+    Severity::Error,
+    Severity::Error2,
+    Severity::Error3,
+    Severity::Error4,
+    Severity::Fatal,
+    Severity::Fatal2,
+    Severity::Fatal3,
+    Severity::Fatal4,
 ];
 
 /// The SDK wants some texts to live as long as the program.
@@ -178,7 +214,10 @@ fn fill(record: &mut SdkLogRecord, given: LogRecord) -> Result<(), Failed> {
         record.add_attribute(pair.key, any_value(pair.value)?);
     }
     if !given.trace_id.is_empty() {
-        let (trace, span) = (given.trace_id.as_slice().try_into()?, given.span_id.as_slice().try_into()?);
+        let (trace, span) = (
+            given.trace_id.as_slice().try_into()?,
+            given.span_id.as_slice().try_into()?,
+        );
         let flags = TraceFlags::new(u8::try_from(given.flags)?);
         record.set_trace_context(TraceId::from_bytes(trace), SpanId::from_bytes(span), Some(flags));
     }
@@ -190,8 +229,13 @@ fn fill(record: &mut SdkLogRecord, given: LogRecord) -> Result<(), Failed> {
 
 fn send(given: ResourceLogs, exporter: Noting) -> Result<(), Failed> {
     let attributes = key_values(given.resource.unwrap_or_default().attributes)?;
-    let resource = Resource::builder_empty().with_schema_url(attributes, given.schema_url).build();
-    let provider = SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
+    let resource = Resource::builder_empty()
+        .with_schema_url(attributes, given.schema_url)
+        .build();
+    let provider = SdkLoggerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(exporter)
+        .build();
     for group in given.scope_logs {
         let scope = group.scope.unwrap_or_default();
         let logger = provider.logger_with_scope(
@@ -231,7 +275,14 @@ fn main() -> Result<(), Failed> {
     let noted = Arc::new(Noted::default());
     for given in request.resource_logs {
         let inner = exporter(&endpoint, &protocol)?;
-        send(given, Noting { inner, runtime: runtime.handle().clone(), noted: Arc::clone(&noted) })?;
+        send(
+            given,
+            Noting {
+                inner,
+                runtime: runtime.handle().clone(),
+                noted: Arc::clone(&noted),
+            },
+        )?;
     }
     println!("{}", json!({"exported": &noted.exported, "failed": &noted.failed}));
     Ok(())
