@@ -259,7 +259,7 @@ def in_loki(record, index_labels):
 def _apart(attributes, prefix=""):
     """Attributes with maps taken apart, by names that Loki allows."""
     for key, value in attributes.items():
-        name = re.sub("[^A-Za-z0-9_]+", "_", prefix + key)
+        name = re.sub("[^A-Za-z0-9]+", "_", prefix + key)
         name = f"key_{name}" if name[0].isdigit() else name
         if value[0] == "kvlistValue":
             yield from _apart(value[1], f"{name}_")
@@ -276,7 +276,7 @@ def written_by_loki(value, text):
         return json.loads(text) == _raw(value)
     if kind == "boolValue":
         return text == str(inner).lower()
-    return text == (base64.b64encode(inner).decode() if kind == "bytesValue" else str(inner or ""))
+    return text == (base64.b64encode(inner).decode() if kind == "bytesValue" else str("" if inner is None else inner))
 
 
 def _raw(value):
