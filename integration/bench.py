@@ -57,6 +57,7 @@ def main():
         agent = Process("harbinger", [
             harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
             "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{ours}",
+            "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
             "--set", f"extensions.health_check.endpoint=localhost:{ours_health}",
             "--set", "extensions.harbinger_api.endpoint=127.0.0.1:0",
             "--set", f"exporters.file.path={folder / 'ours.jsonl'}",

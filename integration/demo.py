@@ -32,6 +32,7 @@ def start_agent(port, health_port, api_port):
     command = [
         BINARY, "run", "--config", ROOT / "config-examples" / "quickstart.yaml",
         "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
+        "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
         "--set", f"extensions.health_check.endpoint=localhost:{health_port}",
         "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{api_port}",
         "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",

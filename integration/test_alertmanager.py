@@ -83,6 +83,7 @@ class Alerts(ProcessTest):
         command = [
             harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
             "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
+            "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
             "--set", f"extensions.health_check.endpoint=localhost:{health}",
             "--set", f"exporters.file.path={self.dir / 'judged.jsonl'}",
             "--set", f"processors.harbinger.state.directory={self.dir / 'state'}",

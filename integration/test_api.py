@@ -30,6 +30,7 @@ class Api(ProcessTest):
         command = [
             harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
             "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
+            "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
             "--set", f"extensions.health_check.endpoint=localhost:{self.health}",
             "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{self.api}",
             "--set", f"exporters.file.path={self.dir / 'judged.jsonl'}",
