@@ -4,18 +4,20 @@ Guarantees:
 
 * with mTLS on both ways and a token, every line of a file arrives once; certificates of another
   authority, put in place of the old ones, are used by the running agent on both its sides;
-* a Collector with a wrong token, or without a certificate, gets nothing in.
+* a Collector with a wrong token, or without a certificate, gets nothing in;
+* the model's runtime leaves nothing in the home directory, where its telemetry would begin.
 
 Certificates are made by the `openssl` command. Else the standard library only. Needs HARBINGER_BIN
 (default target/release/harbinger) and OTELCOL_BIN (default target/integration/otelcol).
 """
 
 import json
+import os
 import subprocess
 import unittest
 import urllib.request
 
-from processes import ProcessTest, free_port, harbinger, otelcol
+from processes import EXAMPLES, ROOT, ProcessTest, free_port, harbinger, otelcol
 from recorded import records_of, requests_in
 
 LINES = 2_000
@@ -171,6 +173,19 @@ class SecuredTest(ProcessTest):
         self.assertEqual((self.arrived(), self.metric("receiver_accepted_log_records")), ([], 0))
         self.assertNotIn("right-token", agent.log.read_text())
         self.assertNotIn("wrong-token", agent.log.read_text())
+
+
+class QuietTest(ProcessTest):
+    def test_the_runtime_s_telemetry_does_not_begin(self):
+        """Where it begins, it keeps a device id and its events in the home directory, and looks for its maker's address."""
+        home = self.dir / "home"
+        home.mkdir()
+        theirs = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+        environment = {name: value for name, value in os.environ.items() if name not in theirs} | {"HOME": str(home)}
+        load = [harbinger(), "validate", "--config", str(EXAMPLES / "quickstart.yaml")]
+        done = subprocess.run(load, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn("model: ", done.stdout, done.stderr)
+        self.assertEqual(sorted(home.rglob("*")), [])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ use harbinger::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    silence_the_runtime();
     match cli::run(std::env::args_os()) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -28,6 +29,14 @@ fn main() -> ExitCode {
             exit_code(&error)
         }
     }
+}
+
+/// ONNX Runtime's builds for Linux (from 1.31 on at the latest) leave a device id in the home directory and send events to
+/// their maker as soon as they are loaded, whatever `with_telemetry(false)` says later. This variable they read first.
+#[allow(unsafe_code)]
+fn silence_the_runtime() {
+    // SAFETY: the first call of `main`: there is no other thread yet that could read or change the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
