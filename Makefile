@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python integration-node chaos soak collector alertmanager bench evaluate fuzz recording clean
+.PHONY: help assets build demo run test lint integration integration-python integration-node deployment release chaos soak collector alertmanager bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -52,7 +52,18 @@ target/integration/node/.stamp: integration/clients/node/package.json integratio
 	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-integration: assets build collector alertmanager integration-python integration-node ## the agent beside real processes: Collector, Alertmanager, SDKs of Python and Node, kill -9, chaos
+deployment: ## build the reader of Dockerfile, Compose and Kubernetes files that the integration tests use
+	integration/deployment/build.sh
+
+target/release-python/.stamp: integration/release/requirements.txt
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
+		--only-binary=:all: --upgrade --target $(@D) -r $<
+	@touch $@
+
+release: assets build target/release-python/.stamp ## pack what runs anywhere: target/release-dist/harbinger-VERSION-ARCH-linux.tar.gz
+	@python3 integration/release/release.py
+
+integration: assets build collector alertmanager deployment integration-python integration-node target/release-python/.stamp ## the agent beside real processes: Collector, Alertmanager, SDKs of Python and Node, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"

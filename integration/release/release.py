@@ -99,7 +99,7 @@ def pack(folder, archive, at):
         entry.mode = 0o755 if entry.isdir() or entry.name == f"{folder.name}/harbinger" else 0o644
         return entry
 
-    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for path in [folder, *sorted(folder.rglob("*"))]:
                 tar.add(path, str(path.relative_to(folder.parent)), recursive=False, filter=plain)

@@ -1,7 +1,7 @@
 """What is in a release: a bill of materials (CycloneDX 1.6), and the licences that have to go along.
 
-In:  `cargo metadata` and Cargo.lock, for the crates that are linked into the program on this kind of machine (no build or
-     test dependencies); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file.
+In:  `cargo tree`, `cargo metadata` and Cargo.lock, for the crates that the program on this kind of machine is made of (no build
+     or test dependencies, nor what only those switch on); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file.
 Out: `bill(...)`, JSON; `licences(...)`, one text with every licence and notice that the crates' packages hold, each once.
 Promises: equal inputs give equal bytes: order, serial number and time do not depend on the clock or on chance.
 Deliberately absent: judging the licences; `make lint` does (deny.toml). The Rust standard library, which is part of the
@@ -43,23 +43,26 @@ LICENCE_FILE = re.compile(r"(licen[sc]e|copying|copyright|notice|unlicense)", re
 
 
 class Crates:
-    """The crates that are linked into the program, and who needs whom."""
+    """The crates that the program is made of, and who needs whom."""
 
     def __init__(self, root=ROOT):
-        host = re.search(r"^host: (.+)$", subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout, re.M)
-        command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host[1]]
-        metadata = json.loads(subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        def cargo(*command):
+            return subprocess.run(["cargo", *command], cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+        # The tree knows the features without those of the tests; the metadata know the rest.
+        tree = cargo("tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}")
+        linked = {tuple(line.split()[:2]) for line in tree.splitlines()}
+        metadata = json.loads(cargo("metadata", "--locked", "--format-version", "1"))
         packages = {package["id"]: package for package in metadata["packages"]}
+        packages = {crate: p for crate, p in packages.items() if (p["name"], f"v{p['version']}") in linked}
         nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
         self.root = metadata["resolve"]["root"]
-        self.needs, todo = {}, [self.root]
-        while todo:
-            crate = todo.pop()
-            if crate not in self.needs:
-                linked = [d["pkg"] for d in nodes[crate]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])]
-                self.needs[crate] = sorted(linked)
-                todo += linked
-        self.packages = {crate: packages[crate] for crate in sorted(self.needs, key=lambda id: _name(packages[id]))}
+        self.needs = {
+            crate: sorted(d["pkg"] for d in nodes[crate]["deps"]
+                          if d["pkg"] in packages and any(kind["kind"] is None for kind in d["dep_kinds"]))
+            for crate in packages
+        }
+        self.packages = {crate: packages[crate] for crate in sorted(packages, key=lambda crate: _name(packages[crate]))}
         locked = tomllib.loads((root / "Cargo.lock").read_text())["package"]
         self.sums = {(package["name"], package["version"]): package.get("checksum") for package in locked}
 
