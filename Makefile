@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python integration-node integration-rust chaos soak collector alertmanager loki bench evaluate fuzz recording clean
+.PHONY: help assets build demo run test lint integration integration-python integration-node integration-rust deployment release chaos soak collector alertmanager loki bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -58,7 +58,18 @@ target/integration/node/.stamp: integration/clients/node/package.json integratio
 integration-rust:
 	@cargo build --quiet --locked --manifest-path integration/clients/rust/Cargo.toml --target-dir target/integration/rust
 
-integration: assets build collector alertmanager loki integration-python integration-node integration-rust ## the agent beside real processes: Collector, Alertmanager, Loki, SDKs of Python, Node and Rust, kill -9, chaos
+deployment: ## build the reader of Dockerfile, Compose and Kubernetes files that the integration tests use
+	integration/deployment/build.sh
+
+target/release-python/.stamp: integration/release/requirements.txt
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
+		--only-binary=:all: --upgrade --target $(@D) -r $<
+	@touch $@
+
+release: assets build target/release-python/.stamp ## pack what runs anywhere: target/release-dist/harbinger-VERSION-ARCH-linux.tar.gz
+	@python3 integration/release/release.py
+
+integration: assets build collector alertmanager loki deployment integration-python integration-node integration-rust target/release-python/.stamp ## the agent beside real processes: Collector, Alertmanager, Loki, SDKs of Python, Node and Rust, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"

