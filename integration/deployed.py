@@ -62,6 +62,19 @@ def unpack(into):
     return folder
 
 
+def enter():
+    """What gives a command mounts of its own."""
+    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+@functools.cache
+def may_mount():
+    """Whether this machine lets a test mount; some sandboxes do not."""
+    with tempfile.TemporaryDirectory() as place:
+        mount = ["sh", "-c", 'mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"', "sh", place]
+        return subprocess.run([*enter(), *mount], capture_output=True, check=False).returncode == 0
+
+
 class RootDirectory:
     """The root directory that a deployed agent sees."""
 
@@ -91,11 +104,8 @@ class RootDirectory:
         variables = [f"{name}={value}" for name, value in environment.items()]
         change = shlex.join(["cd", directory]) + ' && exec "$@"'
         inside = ["/usr/bin/env", "-i", *variables, "/bin/sh", "-c", change, "sh", *arguments]
-        if os.geteuid() == 0:
-            enter, chroot = ["unshare", "--mount"], ["chroot", f"--userspec={self.user}:{self.user}"]
-        else:
-            enter, chroot = ["unshare", "--user", "--map-root-user", "--mount"], ["chroot"]
-        return [*enter, "sh", "-c", ENTER, "sh", str(self.path), *chroot, str(self.path), *inside]
+        chroot = ["chroot", f"--userspec={self.user}:{self.user}"] if os.geteuid() == 0 else ["chroot"]
+        return [*enter(), "sh", "-c", ENTER, "sh", str(self.path), *chroot, str(self.path), *inside]
 
     def run(self, arguments, environment):
         """Runs `arguments` in here to their end."""

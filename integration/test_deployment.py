@@ -27,7 +27,7 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from deployed import Destination, RootDirectory
+from deployed import Destination, RootDirectory, may_mount
 from processes import EXAMPLES, ROOT, ProcessTest, binary, free_port, harbinger, otelcol
 
 DOCKER = EXAMPLES / "docker"
@@ -76,6 +76,8 @@ class Deployed(ProcessTest):
 
     def deploy(self, arguments, environment, configuration, directory="/", **how):
         """Starts `arguments` with what must differ from machine to machine: ports, and where records go."""
+        if not may_mount():
+            self.skipTest("this machine lets nobody mount, so there can be no root directory that is read-only")
         self.root = RootDirectory(self.dir / "root", configuration)
         self.environment = environment
         self.destination = Destination()
