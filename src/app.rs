@@ -7,6 +7,7 @@
 
 mod identities;
 mod kept;
+mod own_telemetry;
 mod shutdown;
 mod status;
 mod ways_in;
@@ -71,14 +72,18 @@ pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()
 async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
     let identities = Identities::load(settings)?;
     let metrics = Arc::new(Metrics::default());
+    own_telemetry::follow_process(&metrics);
+    let resource = own_telemetry::resource(settings);
+    let traces = own_telemetry::trace(settings, &metrics, resource.clone())?;
     let receivers = ways_in::bind(settings, &identities, &metrics).await?;
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
-    let ways_out = WaysOut::open(settings, &identities, &metrics)?;
+    let ways_out = WaysOut::open(settings, &identities, (&metrics, &traces))?;
     let exporter = Arc::clone(&ways_out.exporter);
-    let pipeline = Arc::new(start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?);
+    let pipeline = start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?;
+    let pipeline = Arc::new(pipeline.traced_by(traces.clone()));
     let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
-    let _push = push_metrics(settings, &metrics)?;
+    let push = own_telemetry::push_metrics(settings, &metrics, resource)?;
     let status = Arc::new(Status::new(Arc::clone(&pipeline), ways_out.trouble()));
 
     let mut tasks = JoinSet::new();
@@ -105,7 +110,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        receiver.serve(Arc::clone(&intake), shutdown, &mut serving);
+        receiver.serve(Arc::clone(&intake), (&metrics, &traces), shutdown, &mut serving);
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
     if settings.harbinger.state.enabled {
@@ -131,6 +136,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         () = signals.stop() => tracing::warn!("told a second time to stop: nothing more is waited for"),
     }
     tasks.shutdown().await;
+    own_telemetry::finish(push, traces).await;
     ended
 }
 
@@ -259,6 +265,8 @@ fn start_pipeline(
         Some(Err(problem)) => tracing::error!("no text will sound like failure: {problem}"),
         None => {}
     }
+    let build = [env!("CARGO_PKG_VERSION"), model_version.as_deref().unwrap_or_default()];
+    metrics.build_info.of(build).set(1);
     let pipeline = Pipeline::start(Parts {
         front: engine.front(),
         state,
@@ -324,24 +332,6 @@ fn readers(settings: &Settings) -> &[service::Reader] {
         service::MetricsLevel::None => &[],
         _ => &settings.telemetry.metrics.readers,
     }
-}
-
-/// Starts pushing metrics by OTLP where the configuration says so; they stop when the result is dropped.
-fn push_metrics(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<telemetry::Push>> {
-    let mut pushes = Vec::new();
-    for reader in readers(settings) {
-        if let Some(periodic) = &reader.periodic {
-            let push = telemetry::Push::start(
-                metrics,
-                &periodic.exporter.otlp.endpoint,
-                Duration::from_millis(periodic.interval),
-                Duration::from_millis(periodic.timeout),
-                &settings.telemetry.resource,
-            );
-            pushes.push(push.context("service.telemetry.metrics.readers: periodic")?);
-        }
-    }
-    Ok(pushes)
 }
 
 fn engine_of(harbinger: &Harbinger) -> engine::Settings {

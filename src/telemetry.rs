@@ -1,97 +1,52 @@
-//! What the agent says of itself: every metric declared once, and its self-log.
+//! What the agent says of itself: every metric declared once, its own traces, and its self-log.
 //!
-//! What enters: counts from the rooms and the edges. What leaves: Prometheus text on request, OTLP by push, and log
-//! lines on standard error. Promises: counting is one relaxed atomic addition; names follow the Collector's
-//! (`…_receiver_accepted_log_records`), with the prefix `harbinger_`. Absent on purpose: thresholds and judgement.
+//! What enters: counts and spans from the rooms and the edges. What leaves: Prometheus text on request, metrics and traces
+//! by OTLP, and log lines on standard error. Promises: counting is a relaxed atomic addition; names follow the Collector's
+//! (`…_receiver_accepted_log_records`), with the prefix `harbinger_`; no text of a log is in any of it. Absent on purpose:
+//! thresholds and judgement, and connections: whoever starts a push brings an exporter.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    io::{self, IsTerminal},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod exposition;
+mod instruments;
+mod log;
+mod push;
+mod traces;
 
-use opentelemetry::{KeyValue, metrics::MeterProvider};
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::{
-    Resource,
-    metrics::{PeriodicReader, SdkMeterProvider},
-};
-use tracing_subscriber::EnvFilter;
+use std::sync::{Mutex, PoisonError};
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+use instruments::Readable;
 
-impl Counter {
-    /// Adds `count`.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
+pub use opentelemetry_sdk::Resource;
 
-    /// Sets the sum to one that is kept elsewhere.
-    pub fn follow(&self, sum: u64) {
-        self.0.store(sum, Ordering::Relaxed);
-    }
+pub use instruments::{Counter, DurationHistogram, Family, Gauge, Kind, SecondsCounter, Series, SizeHistogram, Value};
+pub use log::start_log;
+pub use push::{Push, resource};
+pub use traces::{Batching, Sampler, Span, TRACEPARENT, Trace, Traces};
 
-    /// The sum so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// Prefix of every metric's name.
+pub const PREFIX: &str = "harbinger_";
 
-/// A number that is what it is now.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// Sets the number.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Adds one for as long as the guard lives.
-    pub fn hold(&self) -> impl Drop + '_ {
-        struct Held<'a>(&'a AtomicU64);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Held(&self.0)
-    }
-
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Whether a metric only grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It is what it is now.
-    Gauge,
+/// A metric as it is declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration {
+    /// Name without the prefix.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// Unit, as UCUM has it; empty where there is none.
+    pub unit: &'static str,
+    /// One sentence.
+    pub description: &'static str,
 }
 
 /// One metric, as it is read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reading {
-    /// Name without the prefix.
-    pub name: &'static str,
-    /// Whether it only grows.
-    pub kind: Kind,
-    /// One sentence, with the unit.
-    pub description: &'static str,
-    /// Its value now.
-    pub value: u64,
+    /// What it is.
+    pub declared: &'static Declaration,
+    /// Its values now; none where no set of labels has been seen.
+    pub series: Vec<Series>,
 }
 
 /// Who brings metrics up to date that are kept elsewhere.
@@ -101,109 +56,134 @@ struct Sources(Mutex<Vec<Source>>);
 /// Sets metrics to what they are now.
 type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
 
-impl Sources {
-    fn bring_up_to_date(&self, metrics: &Metrics) {
-        for source in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            source(metrics);
-        }
-    }
-}
-
 impl std::fmt::Debug for Sources {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Sources").finish_non_exhaustive()
     }
 }
 
+/// The type of a metric with these labels.
+macro_rules! instrument {
+    ($kind:ident) => { $kind };
+    ($kind:ident $($label:ident)+) => { Family<$kind, { [$(stringify!($label)),+].len() }> };
+}
+
+/// `Kind name{label, label} in "unit": "One sentence.";`, labels and unit where there are any.
 macro_rules! metrics {
-    ($($kind:ident $name:ident: $description:literal;)*) => {
+    ($($kind:ident $name:ident $({$($label:ident),+})? $(in $unit:literal)?: $description:literal;)*) => {
         /// Every metric of the agent.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            $(#[doc = $description] pub $name: $kind,)*
+            $(#[doc = $description] pub $name: instrument!($kind $($($label)+)?),)*
             sources: Sources,
         }
 
+        /// Every metric, in the order of declaration.
+        pub const DECLARATIONS: &[Declaration] = &[$(Declaration {
+            name: stringify!($name),
+            kind: <$kind as instruments::Instrument>::KIND,
+            labels: &[$($(stringify!($label)),+)?],
+            unit: concat!($($unit)?),
+            description: $description,
+        },)*];
+
         impl Metrics {
-            /// Every metric with its value now, in the order of declaration.
-            pub fn read(&self) -> Vec<Reading> {
-                self.sources.bring_up_to_date(self);
-                vec![$(Reading {
-                    name: stringify!($name),
-                    kind: Kind::$kind,
-                    description: $description,
-                    value: self.$name.get(),
-                },)*]
+            /// Every metric with how it is read, in the same order.
+            fn readable(&self) -> [&dyn Readable; DECLARATIONS.len()] {
+                [$(&self.$name,)*]
             }
         }
     };
 }
 
 metrics! {
-    Counter receiver_accepted_log_records: "Records taken from callers and acknowledged.";
-    Counter receiver_refused_log_records: "Records whose request was answered with an error.";
-    Counter receiver_malformed_requests: "Requests whose bytes are not an ExportLogsServiceRequest.";
-    Counter receiver_unauthenticated_requests: "Requests of callers that are not known; their bodies were not read.";
-    Counter receiver_refused_connections: "Connections closed at once because there were max_connections already.";
-    Counter exporter_sent_log_records: "Records the next hop has accepted.";
-    Counter exporter_send_failed_log_records: "Records the next hop did not accept in time, or refused.";
-    Counter exporter_rejected_log_records: "Records the next hop reported as rejected in a partial success.";
-    Counter exporter_enqueue_failed_log_records: "Records for which a sending queue had no room, or that its disk did not take.";
-    Counter exporter_dead_letter_log_records: "Records refused for good that a sending queue keeps to be looked at.";
-    Counter exporter_queue_set_aside_entries: "Requests of sending queues whose bytes on disk were damaged.";
-    Counter exporter_queue_set_aside_files: "Files of sending queues that were corrupt.";
-    Counter processor_incoming_items: "Records that reached the engine.";
-    Counter processor_outgoing_items: "Records that left the engine with a verdict.";
-    Counter repeated_requests: "Identical retries, answered with the verdicts they got before.";
-    Counter anomalous_log_records: "Records judged anomalous.";
-    Counter over_budget_episodes: "Episodes not marked because their service had detection.max_episodes_per_hour already.";
-    Counter released_episodes: "Episodes not marked because many harmless ones began at once, as after a release.";
-    Counter drift_alarms: "Times that what is usual had changed, and training began anew.";
-    Counter clock_jumps_back: "Times that this machine's clock went back by more than a minute; open incidents were closed.";
-    Counter evicted_templates: "Templates forgotten for want of room (detection.max_templates).";
-    Counter degraded_log_records: "Records without a verdict because their embedding was missing.";
-    Counter warming_up_log_records: "Records that passed before the model was trained.";
-    Counter overflow_tenant_log_records: "Records of tenants beyond tenant.max_tenants, judged together and without quotations.";
-    Counter odd_log_records: "Records that could not be read in full (invalid UTF-8, too deep, cut); forwarded unchanged.";
-    Counter replaced_attributes: "Inbound attributes that had one of our names.";
-    Counter opened_incidents: "Incidents opened.";
-    Counter merged_incidents: "Incidents that turned out to be part of an older one.";
-    Counter announced_incidents: "Incidents that became large enough to be told.";
-    Counter incidents_closed_by_silence: "Announced incidents of which nothing more was said.";
-    Counter incidents_closed_by_max_life: "Announced incidents that reached the longest life.";
-    Counter incidents_closed_by_bound: "Announced incidents closed because too many were open.";
-    Counter incidents_closed_by_dismissal: "Announced incidents that somebody dismissed.";
-    Counter incident_events_sent: "Events of incidents that the next hop has accepted.";
-    Counter incident_events_failed: "Events of incidents that the next hop did not accept.";
-    Counter incident_events_dropped: "Events of incidents for which there was no room, as the next hop was too slow.";
-    Counter notifications_sent: "Alerts and documents that a notifier's endpoint has accepted.";
-    Counter notifications_failed: "Attempts at alerts that failed, and documents that were given up.";
-    Counter notifications_dropped: "Changes of incidents that notifiers had no room for.";
-    Counter embedding_templates: "Templates the model has embedded.";
-    Counter embedding_failed_templates: "Templates the model failed on.";
-    Counter embedding_hangs: "Times that the model was seen to hang.";
-    Counter embedding_late_templates: "Embeddings that came after a request's deadline.";
-    Counter embedding_queue_overflow_templates: "Templates that found the queue to the model full.";
-    Counter fits: "Trainings of the autoencoder that have finished.";
-    Counter journal_failed_writes: "Journal entries that could not be written.";
-    Counter snapshot_failed_writes: "Snapshots that could not be written.";
-    Counter snapshots: "Snapshots written.";
-    Gauge exporter_queue_size: "What is in the sending queues, each in units of its sizer.";
-    Gauge exporter_queue_capacity: "What fits into them.";
-    Gauge exporter_queue_log_records: "Records in them.";
-    Gauge exporter_dead_letters: "Requests among their dead letters.";
-    Gauge tenants: "Tenants that are told apart, as of the last record that met a tenant still learning.";
-    Gauge open_incidents: "Incidents now open.";
-    Gauge templates: "Templates now known.";
-    Gauge process_memory_rss_bytes: "Bytes of memory the process has resident; known where a memory_limiter looks.";
+    Counter receiver_accepted_log_records{receiver, transport} in "{records}": "Records taken from callers and acknowledged.";
+    Counter receiver_refused_log_records{receiver, transport} in "{records}":
+        "Records whose request was answered with an error.";
+    Counter receiver_malformed_requests{receiver, transport} in "{requests}":
+        "Requests whose bytes are not an ExportLogsServiceRequest.";
+    Counter receiver_unauthenticated_requests{receiver, transport} in "{requests}":
+        "Requests of callers that are not known; their bodies were not read.";
+    Counter receiver_refused_connections{receiver, transport} in "{connections}":
+        "Connections closed at once because there were max_connections already.";
+    DurationHistogram receiver_request_duration{receiver, transport} in "s":
+        "From a request's arrival, read and unpacked, to its answer; with the next hop's, or the disk's.";
+    SizeHistogram receiver_request_log_records{receiver, transport} in "{records}": "Records of one request.";
+    Counter judged_log_records{service_name, verdict} in "{records}": "Records on their way out, by what was said of them.";
+    Counter shadow_log_records{service_name, verdict} in "{records}":
+        "What detection.mode shadow would have said of records, which are bypassed.";
+    Counter exporter_sent_log_records{exporter} in "{records}": "Records the next hop has accepted.";
+    Counter exporter_send_failed_log_records{exporter} in "{records}":
+        "Records the next hop did not accept in time, or refused.";
+    Counter exporter_rejected_log_records{exporter} in "{records}":
+        "Records the next hop reported as rejected in a partial success.";
+    Counter exporter_enqueue_failed_log_records{exporter} in "{records}":
+        "Records for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_log_records{exporter} in "{records}":
+        "Records refused for good that a sending queue keeps to be looked at.";
+    DurationHistogram exporter_send_duration{exporter} in "s":
+        "Of one request to its destination, with retries, whatever came of it.";
+    Counter exporter_queue_set_aside_entries{exporter} in "{requests}":
+        "Requests of sending queues whose bytes on disk were damaged.";
+    Counter exporter_queue_set_aside_files{exporter} in "{files}": "Files of sending queues that were corrupt.";
+    Counter repeated_requests in "{requests}": "Identical retries, answered with the verdicts they got before.";
+    Counter over_budget_episodes in "{episodes}":
+        "Episodes not marked because their service had detection.max_episodes_per_hour already.";
+    Counter released_episodes in "{episodes}":
+        "Episodes not marked because many harmless ones began at once, as after a release.";
+    Counter drift_alarms in "{alarms}": "Times that what is usual had changed, and training began anew.";
+    Counter clock_jumps_back in "{jumps}":
+        "Times that this machine's clock went back by more than a minute; open incidents were closed.";
+    Counter evicted_templates in "{templates}": "Templates forgotten for want of room (detection.max_templates).";
+    Counter overflow_tenant_log_records in "{records}":
+        "Records of tenants beyond tenant.max_tenants, judged together and without quotations.";
+    Counter odd_log_records in "{records}":
+        "Records that could not be read in full (invalid UTF-8, too deep, cut); forwarded unchanged.";
+    Counter replaced_attributes in "{attributes}": "Inbound attributes that had one of our names.";
+    Counter opened_incidents in "{incidents}": "Incidents opened.";
+    Counter merged_incidents in "{incidents}": "Incidents that turned out to be part of an older one.";
+    Counter announced_incidents in "{incidents}": "Incidents that became large enough to be told.";
+    Counter incidents_closed_by_silence in "{incidents}": "Announced incidents of which nothing more was said.";
+    Counter incidents_closed_by_max_life in "{incidents}": "Announced incidents that reached the longest life.";
+    Counter incidents_closed_by_bound in "{incidents}": "Announced incidents closed because too many were open.";
+    Counter incidents_closed_by_dismissal in "{incidents}": "Announced incidents that somebody dismissed.";
+    Counter incident_events_sent in "{events}": "Events of incidents that the next hop has accepted.";
+    Counter incident_events_failed in "{events}": "Events of incidents that the next hop did not accept.";
+    Counter incident_events_dropped in "{events}":
+        "Events of incidents for which there was no room, as the next hop was too slow.";
+    Counter notifications_sent in "{notifications}": "Alerts and documents that a notifier's endpoint has accepted.";
+    Counter notifications_failed in "{notifications}": "Attempts at alerts that failed, and documents that were given up.";
+    Counter notifications_dropped in "{notifications}": "Changes of incidents that notifiers had no room for.";
+    Counter embedding_templates in "{templates}": "Templates the model has embedded.";
+    Counter embedding_failed_templates in "{templates}": "Templates the model failed on.";
+    Counter embedding_hangs in "{hangs}": "Times that the model was seen to hang.";
+    Counter embedding_late_templates in "{templates}": "Embeddings that came after a request's deadline.";
+    Counter embedding_queue_overflow_templates in "{templates}": "Templates that found the queue to the model full.";
+    DurationHistogram embedding_wait_duration in "s":
+        "How long a request waited for embeddings, if it had a text that was not known.";
+    Counter fits in "{trainings}": "Trainings of the autoencoder that have finished.";
+    Counter journal_failed_writes in "{writes}": "Journal entries that could not be written.";
+    Counter snapshot_failed_writes in "{writes}": "Snapshots that could not be written.";
+    Counter snapshots in "{snapshots}": "Snapshots written.";
+    Gauge exporter_queue_size{exporter}: "What is in the sending queues, each in units of its sizer.";
+    Gauge exporter_queue_capacity{exporter}: "What fits into them.";
+    Gauge exporter_queue_log_records{exporter} in "{records}": "Records in them.";
+    Gauge exporter_dead_letters{exporter} in "{requests}": "Requests among their dead letters.";
+    Gauge tenants in "{tenants}": "Tenants that are told apart, as of the last record that met a tenant still learning.";
+    Gauge open_incidents in "{incidents}": "Incidents now open.";
+    Gauge templates in "{templates}": "Templates now known.";
     Gauge memory_limited: "1 while requests are refused because memory is near its limit, else 0.";
-    Gauge requests_in_flight: "Requests now between a caller and the next hop.";
+    Gauge requests_in_flight in "{requests}": "Requests now between a caller and the next hop.";
     Gauge detection_ready: "1 when the model is trained and works, else 0.";
-    Gauge warm_up_remaining_log_records: "Records still needed before the first training, 0 once it is done.";
-}
+    Gauge warm_up_remaining_log_records in "{records}": "Records still needed before the first training, 0 once it is done.";
+    Counter self_trace_sent_spans in "{spans}": "Spans of the agent's own traces that their endpoint has accepted.";
+    Counter self_trace_dropped_spans in "{spans}": "Spans that could not be sent, or for which there was no room.";
+    SecondsCounter process_uptime in "s": "Since the agent was started.";
+    SecondsCounter process_cpu_seconds in "s": "CPU time of the process, user and system.";
+    Gauge process_memory_rss in "By": "Memory the process has resident.";
+    Gauge build_info{version, model_version}: "Always 1; which Harbinger this is, and by which sentence model it judges.";
 
-/// Prefix of every metric's name.
-pub const PREFIX: &str = "harbinger_";
+}
 
 impl Metrics {
     /// Has `source` set, before each reading, what it keeps itself.
@@ -212,142 +192,128 @@ impl Metrics {
         sources.push(Box::new(source));
     }
 
+    /// Every metric with its values now, in the order of declaration.
+    pub fn read(&self) -> Vec<Reading> {
+        self.bring_up_to_date();
+        let readings = DECLARATIONS.iter().zip(self.readable());
+        let readings = readings.map(|(declared, metric)| Reading {
+            declared,
+            series: metric.read(),
+        });
+        readings.collect()
+    }
+
     /// Every metric in the Prometheus text format.
     pub fn prometheus(&self) -> String {
-        let mut text = String::new();
-        for Reading {
-            name,
-            kind,
-            description,
-            value,
-        } in self.read()
-        {
-            let (suffix, kind) = match kind {
-                Kind::Counter => ("_total", "counter"),
-                Kind::Gauge => ("", "gauge"),
-            };
-            let _ = write!(
-                text,
-                "# HELP {PREFIX}{name}{suffix} {description}\n# TYPE {PREFIX}{name}{suffix} {kind}\n{PREFIX}{name}{suffix} {value}\n"
-            );
+        exposition::prometheus(&self.read())
+    }
+
+    fn bring_up_to_date(&self) {
+        for source in self.sources.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            source(self);
         }
-        text
     }
 }
 
-/// Starts the agent's own log on standard error; a second call changes nothing.
-pub fn start_log(level: tracing::Level, json: bool) {
-    // Our own words at `level`; what libraries say only from warnings on, or HTTP/2 frames would fill the log at debug.
-    let filter = EnvFilter::new(format!("warn,harbinger={level}"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
-    // A line that cannot be written (disk full, pipe closed) is lost; complaining of that on standard error would panic.
-    let log = log.log_internal_errors(false);
-    // Only fails when there is a log already, as in tests.
-    let _ = if json { log.json().try_init() } else { log.try_init() };
-}
-
-/// Sends every metric by OTLP at an interval; ends when dropped.
-#[derive(Debug)]
-pub struct Push(SdkMeterProvider);
-
-impl Push {
-    /// Starts sending `metrics` to `endpoint` (OTLP gRPC). Must be called inside a tokio runtime.
-    ///
-    /// # Errors
-    /// The endpoint is not usable.
-    pub fn start(
-        metrics: &Arc<Metrics>,
-        endpoint: &str,
-        interval: Duration,
-        timeout: Duration,
-        resource: &BTreeMap<String, String>,
-    ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
-        let exporter = opentelemetry_otlp::MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(timeout)
-            .build()?;
-        let attributes = resource
-            .iter()
-            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-        let resource = Resource::builder()
-            .with_service_name("harbinger")
-            .with_attributes(attributes)
-            .build();
-        let provider = SdkMeterProvider::builder()
-            .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
-            .with_resource(resource)
-            .build();
-        let meter = provider.meter("harbinger");
-        for (
-            index,
-            Reading {
-                name,
-                kind,
-                description,
-                ..
-            },
-        ) in metrics.read().into_iter().enumerate()
-        {
-            let metrics = Arc::clone(metrics);
-            let now = move || metrics.read().get(index).map_or(0, |reading| reading.value);
-            let name = format!("{PREFIX}{name}");
-            // The instruments live in the provider; the handles are not needed.
-            match kind {
-                Kind::Counter => {
-                    let counter = meter.u64_observable_counter(name).with_description(description);
-                    counter
-                        .with_callback(move |observer| observer.observe(now(), &[]))
-                        .build();
-                }
-                Kind::Gauge => {
-                    let gauge = meter.u64_observable_gauge(name).with_description(description);
-                    gauge
-                        .with_callback(move |observer| observer.observe(now(), &[]))
-                        .build();
-                }
-            }
-        }
-        Ok(Self(provider))
-    }
-}
-
-impl Drop for Push {
-    fn drop(&mut self) {
-        // A destination that is gone at the end is no news.
-        let _ = self.0.shutdown();
-    }
+/// The table of all metrics, as `config-examples/guide/metrics.md` has it.
+pub fn page() -> String {
+    exposition::page(DECLARATIONS)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn every_source_is_followed() {
         let metrics = Metrics::default();
-        metrics.follow(|metrics| metrics.exporter_queue_size.set(3));
-        metrics.follow(|metrics| metrics.receiver_refused_connections.follow(4));
+        metrics.follow(|metrics| metrics.exporter_queue_size.of(["otlp_grpc"]).set(3));
+        metrics.follow(|metrics| metrics.process_cpu_seconds.follow(Duration::from_millis(1500)));
         let text = metrics.prometheus();
-        assert!(text.contains("harbinger_exporter_queue_size 3") && text.contains("refused_connections_total 4"));
+        assert!(
+            text.contains("\nharbinger_exporter_queue_size{exporter=\"otlp_grpc\"} 3\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nharbinger_process_cpu_seconds_total 1.5\n"), "{text}");
     }
 
     #[test]
     fn prometheus_text_has_help_type_and_value() {
         let metrics = Metrics::default();
-        metrics.anomalous_log_records.add(3);
+        metrics.repeated_requests.add(3);
         let held = metrics.requests_in_flight.hold();
         let text = metrics.prometheus();
-        assert!(text.contains(
-            "# TYPE harbinger_anomalous_log_records_total counter\nharbinger_anomalous_log_records_total 3\n"
-        ));
+        assert!(
+            text.contains("# TYPE harbinger_repeated_requests_total counter\nharbinger_repeated_requests_total 3\n")
+        );
         assert!(text.contains("\nharbinger_requests_in_flight 1\n"));
+        assert!(
+            !text.contains("judged"),
+            "a metric whose labels nobody has used yet is left out"
+        );
         drop(held);
         assert_eq!(metrics.requests_in_flight.get(), 0);
+    }
+
+    /// A service can call itself what it likes.
+    #[test]
+    fn values_of_labels_are_escaped() {
+        let metrics = Metrics::default();
+        metrics.judged_log_records.of(["a\"b\\c\nd", "normal"]).add(2);
+        let line = r#"harbinger_judged_log_records_total{service_name="a\"b\\c\nd",verdict="normal"} 2"#;
+        let text = metrics.prometheus();
+        assert!(text.lines().any(|found| found == line), "{text}");
+    }
+
+    #[test]
+    fn a_histogram_counts_each_value_in_its_bucket_and_all_above() {
+        let metrics = Metrics::default();
+        let sizes = metrics.receiver_request_log_records.of(["otlp", "grpc"]);
+        for size in [1, 10, 11, 1_000_000] {
+            sizes.record(size);
+        }
+        metrics.embedding_wait_duration.record(Duration::from_millis(250));
+        let text = metrics.prometheus();
+        let shows = |line: &str| assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        for (bound, count) in [("1", 1), ("10", 2), ("25", 3), ("25000", 3), ("+Inf", 4)] {
+            shows(&format!(
+                "harbinger_receiver_request_log_records_bucket{{receiver=\"otlp\",transport=\"grpc\",le=\"{bound}\"}} {count}"
+            ));
+        }
+        shows("harbinger_receiver_request_log_records_sum{receiver=\"otlp\",transport=\"grpc\"} 1000022");
+        shows("harbinger_receiver_request_log_records_count{receiver=\"otlp\",transport=\"grpc\"} 4");
+        shows("harbinger_embedding_wait_duration_seconds_bucket{le=\"0.1\"} 0");
+        shows("harbinger_embedding_wait_duration_seconds_bucket{le=\"0.25\"} 1");
+        shows("harbinger_embedding_wait_duration_seconds_sum 0.25");
+    }
+
+    /// What Prometheus's own linter asks of names and help: it is not there in every build.
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let mut seen = std::collections::BTreeSet::new();
+        for declared in DECLARATIONS {
+            let name = declared.prometheus_name();
+            let is_plain = |text: &str| {
+                text.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            };
+            assert!(seen.insert(name.clone()), "{name} is declared twice");
+            assert!(
+                is_plain(&name) && declared.labels.iter().all(|label| is_plain(label) && *label != "le"),
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_total"), declared.kind == Kind::Counter, "{name}");
+            let reserved = ["_count", "_sum", "_bucket", "_info"];
+            let is_reserved = reserved.iter().any(|end| name.ends_with(end)) && declared.name != "build_info";
+            assert!(!is_reserved, "{name}");
+            assert!(
+                declared.description.ends_with('.') && !declared.description.contains('\n'),
+                "{name}"
+            );
+        }
     }
 }

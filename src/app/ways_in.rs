@@ -20,13 +20,14 @@ use crate::{
         receive_grpc::{self, Counters, Entrance},
         receive_http,
     },
-    telemetry::Metrics,
+    pipeline::received::Received,
+    telemetry::{Metrics, Traces},
 };
 
-/// A receiver that has its sockets.
+/// A receiver that has its sockets, with its id.
 pub(super) enum Bound {
-    Grpc(receive_grpc::Receiver),
-    Http(receive_http::Receiver),
+    Grpc(String, receive_grpc::Receiver),
+    Http(String, receive_http::Receiver),
 }
 
 /// Takes the ports of all receivers.
@@ -38,23 +39,17 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: 
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
-            receivers.push(Bound::Grpc(bound(grpc, identities).await.with_context(context)?));
+            let receiver = bound(grpc, identities).await.with_context(context)?;
+            receivers.push(Bound::Grpc(id.to_string(), receiver));
         }
         if let Some(http) = &otlp.protocols.http {
-            receivers.push(Bound::Http(bound(http, identities).await.with_context(context)?));
+            let receiver = bound(http, identities).await.with_context(context)?;
+            receivers.push(Bound::Http(id.to_string(), receiver));
         }
     }
-    let doors: Vec<_> = receivers.iter().map(Bound::door).collect();
-    metrics.follow(move |metrics| {
-        let unauthenticated =
-            |(_, counters): &(Entrance, Arc<Counters>)| counters.unauthenticated_requests.load(Ordering::Relaxed);
-        metrics
-            .receiver_unauthenticated_requests
-            .follow(doors.iter().map(unauthenticated).sum());
-        metrics
-            .receiver_refused_connections
-            .follow(doors.iter().map(|(entrance, _)| entrance.turned_away()).sum());
-    });
+    for receiver in &receivers {
+        receiver.follow(metrics);
+    }
     Ok(receivers)
 }
 
@@ -67,11 +62,25 @@ async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Re
 }
 
 impl Bound {
-    /// Who was turned away, also while serving.
-    fn door(&self) -> (Entrance, Arc<Counters>) {
+    /// Who is turned away before a request is whole, counted also while serving.
+    fn follow(&self, metrics: &Metrics) {
+        let (entrance, counters): (Entrance, Arc<Counters>) = match self {
+            Self::Grpc(_, receiver) => (receiver.entrance(), receiver.counters()),
+            Self::Http(_, receiver) => (receiver.entrance(), receiver.counters()),
+        };
+        let unauthenticated = metrics.receiver_unauthenticated_requests.of(self.labels());
+        let refused = metrics.receiver_refused_connections.of(self.labels());
+        metrics.follow(move |_| {
+            unauthenticated.follow(counters.unauthenticated_requests.load(Ordering::Relaxed));
+            refused.follow(entrance.turned_away());
+        });
+    }
+
+    /// Its id, and how it is reached.
+    fn labels(&self) -> [&str; 2] {
         match self {
-            Self::Grpc(receiver) => (receiver.entrance(), receiver.counters()),
-            Self::Http(receiver) => (receiver.entrance(), receiver.counters()),
+            Self::Grpc(id, _) => [id, "grpc"],
+            Self::Http(id, _) => [id, "http"],
         }
     }
 
@@ -79,17 +88,19 @@ impl Bound {
     pub(super) fn serve(
         self,
         intake: Arc<dyn Intake>,
+        (metrics, traces): (&Metrics, &Traces),
         shutdown: impl Future<Output = ()> + Send + 'static,
         serving: &mut JoinSet<()>,
     ) {
+        let received = Arc::new(Received::new(intake, self.labels(), metrics, traces.clone()));
         match self {
-            Self::Grpc(receiver) => {
+            Self::Grpc(_, receiver) => {
                 tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
-                serving.spawn(receiver.serve(intake, shutdown));
+                serving.spawn(receiver.serve(received, shutdown));
             }
-            Self::Http(receiver) => {
+            Self::Http(_, receiver) => {
                 tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by HTTP");
-                serving.spawn(receiver.serve(intake, shutdown));
+                serving.spawn(receiver.serve(received, shutdown));
             }
         }
     }
@@ -117,7 +128,6 @@ pub(super) fn limit_memory(
     let metrics = Arc::clone(metrics);
     tasks.spawn(async move {
         let watching = limiter.watch(|limiter| {
-            metrics.process_memory_rss_bytes.set(limiter.resident_bytes());
             metrics.memory_limited.set(u64::from(limiter.is_refusing()));
         });
         watching.await;

@@ -30,7 +30,7 @@ use crate::{
         fan_out::FanOut,
         telling::{self, Telling},
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 
 /// Every exporter that runs, each once, whoever sends by it.
@@ -64,7 +64,7 @@ impl WaysOut {
     ///
     /// # Errors
     /// One that cannot work, as a file that cannot be written.
-    pub(super) fn open(settings: &Settings, identities: &Identities, metrics: &Arc<Metrics>) -> Result<Self> {
+    pub(super) fn open(settings: &Settings, identities: &Identities, telemetry: (&Metrics, &Traces)) -> Result<Self> {
         let mut storages = Vec::new();
         for (id, extension) in &settings.extensions {
             if let Extension::FileStorage(storage) = extension {
@@ -74,7 +74,7 @@ impl WaysOut {
         }
         let mut ways = Vec::new();
         for (id, exporter) in settings.all_exporters() {
-            ways.push((id, way(id, exporter, identities, &storages, metrics)?));
+            ways.push((id, way(id, exporter, identities, &storages, telemetry)?));
         }
         let of = |wanted: &ComponentId| ways.iter().find(|(id, _)| *id == wanted).map(|(_, way)| way);
         let exporter = match settings.exporters.as_slice() {
@@ -103,8 +103,9 @@ impl WaysOut {
         for (id, storage) in &storages {
             tell_of_strangers(id, storage, &queues);
         }
-        let followed = queues.clone();
-        metrics.follow(move |metrics| follow(metrics, &followed));
+        for queue in &queues {
+            follow(telemetry.0, Arc::clone(queue));
+        }
         Ok(Self {
             exporter,
             events,
@@ -149,10 +150,11 @@ fn way(
     exporter: &Exporter,
     identities: &Identities,
     storages: &[(String, Arc<Storage>)],
-    metrics: &Arc<Metrics>,
+    (metrics, traces): (&Metrics, &Traces),
 ) -> Result<Way> {
     let context = || format!("exporters.{id}");
-    let counted = |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, Arc::clone(metrics)));
+    let name = id.to_string();
+    let counted = |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, &name, metrics, traces.clone()));
     let destination: Arc<dyn edge::Exporter> = match exporter {
         Exporter::OtlpGrpc(queued) => {
             let otlp = &queued.exporter;
@@ -183,7 +185,6 @@ fn way(
     let context = || format!("exporters.{id}.sending_queue");
     let storage = storages.iter().find(|(id, _)| settings.storage.as_ref() == Some(id));
     let (_, storage) = storage.context("its storage does not run").with_context(context)?;
-    let name = id.to_string();
     let queue = Queue::open(&name, settings, storage.file(&name), counted(destination));
     Ok(Way::Queued(Arc::new(queue.with_context(context)?)))
 }
@@ -207,30 +208,29 @@ fn tell_of_strangers(id: &str, storage: &Arc<Storage>, queues: &[Arc<Queue>]) {
     }
 }
 
-/// Brings the metrics of queues up to date: sums over all.
-fn follow(metrics: &Metrics, queues: &[Arc<Queue>]) {
-    let (mut size, mut capacity, mut records, mut dead_letters) = (0, 0, 0, 0);
-    let (mut failed, mut dead, mut entries, mut files) = (0, 0, 0, 0);
-    for queue in queues {
+/// Brings the metrics of a queue up to date whenever they are read.
+fn follow(metrics: &Metrics, queue: Arc<Queue>) {
+    let exporter = [queue.name()];
+    let size = metrics.exporter_queue_size.of(exporter);
+    let capacity = metrics.exporter_queue_capacity.of(exporter);
+    let records = metrics.exporter_queue_log_records.of(exporter);
+    let dead_letters = metrics.exporter_dead_letters.of(exporter);
+    let failed = metrics.exporter_enqueue_failed_log_records.of(exporter);
+    let dead = metrics.exporter_dead_letter_log_records.of(exporter);
+    let entries = metrics.exporter_queue_set_aside_entries.of(exporter);
+    let files = metrics.exporter_queue_set_aside_files.of(exporter);
+    metrics.follow(move |_| {
         let status = queue.status();
-        size += status.size;
-        capacity += status.capacity;
-        records += status.records;
-        dead_letters += status.dead_letters;
+        size.set(status.size);
+        capacity.set(status.capacity);
+        records.set(status.records);
+        dead_letters.set(status.dead_letters);
         let counters = queue.counters();
-        failed += counters.enqueue_failed_records.load(Ordering::Relaxed);
-        dead += counters.dead_letter_records.load(Ordering::Relaxed);
-        entries += counters.set_aside_entries.load(Ordering::Relaxed);
-        files += counters.set_aside_files.load(Ordering::Relaxed);
-    }
-    metrics.exporter_queue_size.set(size);
-    metrics.exporter_queue_capacity.set(capacity);
-    metrics.exporter_queue_log_records.set(records);
-    metrics.exporter_dead_letters.set(dead_letters);
-    metrics.exporter_enqueue_failed_log_records.follow(failed);
-    metrics.exporter_dead_letter_log_records.follow(dead);
-    metrics.exporter_queue_set_aside_entries.follow(entries);
-    metrics.exporter_queue_set_aside_files.follow(files);
+        failed.follow(counters.enqueue_failed_records.load(Ordering::Relaxed));
+        dead.follow(counters.dead_letter_records.load(Ordering::Relaxed));
+        entries.follow(counters.set_aside_entries.load(Ordering::Relaxed));
+        files.follow(counters.set_aside_files.load(Ordering::Relaxed));
+    });
 }
 
 /// Everybody who is told of incidents, each in a task.

@@ -21,6 +21,7 @@ mod print;
 mod read;
 mod read_error;
 mod resolve;
+pub mod self_traces;
 pub mod service;
 mod settings;
 mod sources;

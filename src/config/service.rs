@@ -1,13 +1,14 @@
 //! `service`: what runs, and what the agent says of itself, in the Collector's shape.
 //!
 //! What enters: the `service` section. What leaves: [`Service`]. Promise: defaults are the Collector's: `info` to
-//! standard error, Prometheus on localhost:8888. Absent on purpose: traces of the agent's own, sampling of its log.
+//! standard error, Prometheus on localhost:8888. Absent on purpose: sampling of its log.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::component::ComponentId;
+use super::{component::ComponentId, self_traces::Traces};
+use crate::edge::push_otlp::Settings as OtlpPushSettings;
 
 /// `service`
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -73,7 +74,9 @@ pub struct Telemetry {
     pub logs: Logs,
     /// The agent's own metrics.
     pub metrics: Metrics,
-    /// Attributes that say which agent it is, sent with pushed metrics.
+    /// The agent's own traces.
+    pub traces: Traces,
+    /// Attributes that say which agent it is, sent with pushed metrics and traces.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -239,27 +242,7 @@ fn half_minute_ms() -> u64 {
 #[serde(deny_unknown_fields)]
 pub struct PeriodicExporter {
     /// An OTLP endpoint.
-    pub otlp: OtlpMetrics,
-}
-
-/// `periodic.exporter.otlp`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OtlpMetrics {
-    /// The protocol.
-    #[serde(default)]
-    pub protocol: OtlpProtocol,
-    /// URL of the gRPC endpoint, as `http://localhost:4317`.
-    pub endpoint: String,
-}
-
-/// The protocols that metrics can be sent by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OtlpProtocol {
-    /// OTLP by gRPC.
-    #[default]
-    #[serde(rename = "grpc")]
-    Grpc,
+    pub otlp: OtlpPushSettings,
 }
 
 impl Telemetry {
@@ -278,27 +261,13 @@ impl Telemetry {
                 );
             }
             if let Some(periodic) = &reader.periodic {
-                let endpoint = &periodic.exporter.otlp.endpoint;
-                if !endpoint.contains('@') && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-                    return Err(format!(
-                        "metrics: the endpoint `{endpoint}` of a periodic reader is not a URL; write `http://{}`",
-                        if endpoint.is_empty() {
-                            "localhost:4317"
-                        } else {
-                            endpoint
-                        }
-                    ));
-                }
-                if endpoint.contains('@') {
-                    return Err(
-                        "metrics: the endpoint of a periodic reader holds a user name; write it without".to_owned(),
-                    );
-                }
+                let otlp = &periodic.exporter.otlp;
+                otlp.validate().map_err(|problem| format!("metrics: {problem}"))?;
                 if periodic.interval == 0 || periodic.timeout == 0 {
                     return Err("metrics: `interval` and `timeout` are milliseconds, 1 or more".to_owned());
                 }
             }
         }
-        Ok(())
+        self.traces.validate().map_err(|problem| format!("traces: {problem}"))
     }
 }

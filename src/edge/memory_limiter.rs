@@ -9,7 +9,7 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -113,7 +113,6 @@ pub enum UnknownMemory {
 pub struct MemoryLimiter {
     check_interval: Duration,
     soft_limit_bytes: u64,
-    resident_bytes: AtomicU64,
     refusing: AtomicBool,
 }
 
@@ -128,7 +127,6 @@ impl MemoryLimiter {
         let limiter = Self {
             check_interval: settings.check_interval,
             soft_limit_bytes,
-            resident_bytes: AtomicU64::new(resident),
             refusing: AtomicBool::new(false),
         };
         limiter.see(resident);
@@ -138,11 +136,6 @@ impl MemoryLimiter {
     /// From how many bytes on requests are refused.
     pub fn soft_limit_bytes(&self) -> u64 {
         self.soft_limit_bytes
-    }
-
-    /// What the process had when it was looked up last, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
-        self.resident_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether requests are refused now.
@@ -164,7 +157,6 @@ impl MemoryLimiter {
     }
 
     fn see(&self, resident_bytes: u64) {
-        self.resident_bytes.store(resident_bytes, Ordering::Relaxed);
         let over = resident_bytes > self.soft_limit_bytes;
         if self.refusing.swap(over, Ordering::Relaxed) == over {
             return;
@@ -213,8 +205,8 @@ impl Intake for Limited {
     }
 }
 
-/// What this process has resident, in bytes.
-fn resident_bytes() -> Option<u64> {
+/// What this process has resident, in bytes; `None` where the system does not say.
+pub fn resident_bytes() -> Option<u64> {
     kib(&fs::read_to_string(OWN_STATUS).ok()?, "VmRSS:")
 }
 
@@ -245,7 +237,6 @@ mod tests {
         Arc::new(MemoryLimiter {
             check_interval: Duration::from_secs(1),
             soft_limit_bytes: soft_limit_mib * MIB as u64,
-            resident_bytes: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
         })
     }

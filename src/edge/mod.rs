@@ -35,13 +35,17 @@ pub mod memory_limiter;
 pub mod model;
 pub mod notify_alertmanager;
 pub mod notify_webhook;
+pub mod push_otlp;
 pub mod queue;
 pub mod receive_grpc;
 pub mod receive_http;
 pub mod store;
 mod transport;
 
-pub use transport::receiver::{Common, Protocol, Receiver};
+pub use transport::{
+    delivery::counting_attempts,
+    receiver::{Common, Protocol, Receiver},
+};
 
 use auth::Nobody;
 pub use auth::{AuthError, AuthSettings, Authenticator, Credentials, Stranger};
@@ -53,7 +57,8 @@ pub use desk::{
 /// A boxed future, as the object-safe contracts below need.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Request metadata of a caller (lower-case header names and their values), kept when `include_metadata` is on.
+/// Request metadata of a caller (lower-case header names and their values), kept when `include_metadata` is on; `traceparent`
+/// always is, so that a request's trace goes with it, also through a queue on disk.
 ///
 /// Only printable ASCII values are kept; `grpc-*`, `content-type`, `te`, `user-agent` and `:pseudo` headers never are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +71,13 @@ impl Metadata {
             .iter()
             .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The same with one value for `name`, whatever it was before.
+    #[must_use]
+    pub fn with(&self, name: &str, value: String) -> Self {
+        let others = self.0.iter().filter(|(key, _)| !key.eq_ignore_ascii_case(name));
+        Self(others.cloned().chain([(name.to_owned(), value)]).collect())
     }
 }
 
@@ -111,6 +123,15 @@ impl Refusal {
     /// no refusal for good): its halves may pass.
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::Permanent { code, .. } if *code == tonic::Code::ResourceExhausted as i32)
+    }
+
+    /// What kind it is, in one word out of few.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Permanent { .. } => "refused",
+        }
     }
 }
 

@@ -67,6 +67,17 @@ impl Default for Settings {
 /// Called with an embedding that somebody no longer waits for.
 pub type Late = dyn Fn(&BatchTemplate, &Embedding) + Send + Sync;
 
+/// What there is for the templates of a request.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// The embedding of each, `None` if the model is missing, failing, overloaded or too slow.
+    pub embeddings: Vec<Option<Embedding>>,
+    /// Templates that were not in the memo.
+    pub missed: usize,
+    /// How long the request waited for those.
+    pub waited: Duration,
+}
+
 /// One template on its way through the model.
 #[derive(Debug, Default)]
 struct Flight {
@@ -164,15 +175,21 @@ impl Embeddings {
         self.threads.iter().any(thread::JoinHandle::is_finished)
     }
 
-    /// The embeddings of `templates`, each `None` if the model is missing, failing, overloaded or too slow.
-    pub async fn fetch(&self, templates: &[BatchTemplate], latest: Instant) -> Vec<Option<Embedding>> {
+    /// The embeddings of `templates`, as far as there are any in time.
+    pub async fn fetch(&self, templates: &[BatchTemplate], latest: Instant) -> Fetched {
         let mut found: Vec<Option<Embedding>> = templates
             .iter()
             .map(|template| self.shared.memo.get(template.key))
             .collect();
-        if !self.has_model() || found.iter().all(Option::is_some) {
-            return found;
+        let missed = found.iter().filter(|found| found.is_none()).count();
+        if !self.has_model() || missed == 0 {
+            return Fetched {
+                embeddings: found,
+                missed,
+                waited: Duration::ZERO,
+            };
         }
+        let began = Instant::now();
         let flights = self.board(templates, &found);
         // What hangs is not waited for, or each request with a new template would be late.
         let patience = if self.shared.hangs() {
@@ -186,7 +203,13 @@ impl Embeddings {
                 *slot = flight.outcome_by(deadline).await;
             }
         }
-        found
+        let waited = began.elapsed();
+        self.shared.metrics.embedding_wait_duration.record(waited);
+        Fetched {
+            embeddings: found,
+            missed,
+            waited,
+        }
     }
 
     /// A flight for every template that is not in the memo, as far as the queue has room.

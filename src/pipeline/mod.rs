@@ -7,6 +7,7 @@
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
 pub mod counted;
+mod counting;
 mod desk;
 pub mod embedding;
 pub mod events;
@@ -14,11 +15,14 @@ pub mod fan_out;
 pub mod feedback;
 mod fitting;
 pub mod incidents;
+mod judged;
 mod memory;
+pub mod received;
 pub mod recovery;
 pub mod telling;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,23 +37,23 @@ use tokio::sync::watch;
 
 use fitting::Fitting;
 use incidents::Incidents;
+use judged::Judged;
 use memory::Memory;
 
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
     engine::{
-        correlate::{Change, Ending, Event, Happened, Incident, Status},
+        correlate::{Event, Incident},
         embed::{Embedder, Embedding},
         front::{Batch, Front},
-        score::{self, Phase, Tally},
+        score::{self, Phase},
         tenant::Tenant,
         tenants::{Committed, Note, Tenants},
-        verdict::Verdicts,
         view::View,
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, TRACEPARENT, Trace, Traces},
 };
-use embedding::Embeddings;
+use embedding::{Embeddings, Fetched};
 
 /// The wait asked of callers that come while the agent stops.
 const RETRY_AFTER_STOP: Duration = Duration::from_secs(1);
@@ -109,6 +113,8 @@ pub struct Pipeline {
     /// When the machine's clock went back last, and by how many seconds.
     clock_jump: Mutex<Option<(Instant, u64)>>,
     metrics: Arc<Metrics>,
+    judged: Judged,
+    traces: Traces,
 }
 
 impl Pipeline {
@@ -164,13 +170,21 @@ impl Pipeline {
             started_unix_nano,
             giving_up: watch::Sender::new(false),
             clock_jump: Mutex::default(),
+            judged: Judged::new(Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
+            traces: Traces::default(),
         };
         pipeline.observe_phase();
         if let Err(problem) = pipeline.reread_feedback() {
             tracing::error!("no opinion is judged by until this is mended (then send SIGHUP): {problem}");
         }
         Ok(pipeline)
+    }
+
+    /// Traces what is received with a sampled trace.
+    #[must_use]
+    pub fn traced_by(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// What is done with verdicts from the next request on.
@@ -270,64 +284,98 @@ impl Pipeline {
 
     async fn pass(&self, request: Request) -> Result<Bytes, Refusal> {
         let _in_flight = self.metrics.requests_in_flight.hold();
-        let view = View::parse(&request.body).map_err(|malformed| {
-            self.metrics.receiver_malformed_requests.add(1);
-            Refusal::Malformed(malformed.to_string())
-        })?;
-        let records = view.len() as u64;
-        self.metrics.processor_incoming_items.add(records);
+        let view = View::parse(&request.body).map_err(|malformed| Refusal::Malformed(malformed.to_string()))?;
         let body = match self.mode() {
-            Mode::Off => request.body.clone(),
-            mode => self.judge(&view, &request, mode).await,
+            Mode::Off => {
+                self.judged.bypass(&view);
+                request.body.clone()
+            }
+            mode => match self.judge(&view, &request, mode).await {
+                Some(marked) => marked,
+                None => request.body.clone(),
+            },
         };
         drop(view);
-        self.metrics.processor_outgoing_items.add(records);
-        let outcome = self.exporter.export(Request { body, ..request }).await;
-        if outcome.is_ok() {
-            self.metrics.receiver_accepted_log_records.add(records);
-        } else {
-            self.metrics.receiver_refused_log_records.add(records);
-        }
-        outcome
+        self.exporter.export(Request { body, ..request }).await
     }
 
-    /// The request's bytes with verdicts, or as they came when anything goes wrong on the way.
-    async fn judge(&self, view: &View<'_>, request: &Request, mode: Mode) -> Bytes {
-        let untouched = || request.body.clone();
+    /// The request's bytes with verdicts; nothing where it is to go on as it came, be it that anything went wrong on the way.
+    async fn judge(&self, view: &View<'_>, request: &Request, mode: Mode) -> Option<Bytes> {
+        let trace = self.traces.of(request.metadata.values(TRACEPARENT).next());
+        let Some((batch, committed)) = self.verdicts(view, request, &trace).await else {
+            self.judged.bypass(view);
+            return None;
+        };
+        if mode == Mode::Shadow {
+            self.judged.count_shadow(&batch, &committed.verdicts);
+            self.judged.bypass(view);
+            return None;
+        }
+        let annotate = || {
+            let mut span = trace.step("processor/harbinger/annotate");
+            let annotated = self
+                .front
+                .annotate(view, &batch, &committed.verdicts, &self.model_version);
+            if let Ok(annotated) = &annotated {
+                span.count("harbinger.request.bytes", annotated.bytes.len() as u64);
+            }
+            annotated
+        };
+        match guarded("marking", annotate) {
+            Some(Ok(annotated)) => {
+                self.metrics.replaced_attributes.add(annotated.conflicts);
+                self.judged.count(&batch, &committed.verdicts);
+                return Some(Bytes::from(annotated.bytes));
+            }
+            Some(Err(mismatch)) => {
+                tracing::error!(%mismatch, "verdicts do not fit their records; the records go on without");
+            }
+            None => {}
+        }
+        self.judged.bypass(view);
+        None
+    }
+
+    /// What is said of the request's records; nothing when a room failed.
+    async fn verdicts(&self, view: &View<'_>, request: &Request, trace: &Trace) -> Option<(Batch, Committed)> {
         let caller = self
             .tenant_header
             .as_deref()
             .map(|header| Tenant::of_values(request.metadata.values(header)));
         let caller = caller.unwrap_or_default();
-        let Some(batch) = guarded("reading", || self.front.prepare_of(&caller, view, now_unix_nano())) else {
-            return untouched();
+        let batch = {
+            let mut span = trace.step("processor/harbinger/prepare");
+            let batch = guarded("reading", || self.front.prepare_of(&caller, view, now_unix_nano()))?;
+            span.count("harbinger.log_records", batch.records.len() as u64);
+            span.count("harbinger.templates", batch.templates.len() as u64);
+            batch
         };
-        let embeddings = self.embeddings.fetch(&batch.templates, request.deadline).await;
-        let Some((committed, events)) = guarded("judging", || self.commit(&batch, &embeddings)) else {
-            return untouched();
+        let fetched = {
+            let mut span = trace.step("processor/harbinger/embed");
+            let fetched = self.embeddings.fetch(&batch.templates, request.deadline).await;
+            let missing = fetched.embeddings.iter().filter(|found| found.is_none()).count();
+            span.count("harbinger.templates.missed", fetched.missed as u64);
+            span.count("harbinger.templates.without_embedding", missing as u64);
+            span.set("harbinger.waited_s", fetched.waited.as_secs_f64());
+            fetched
         };
+        let Fetched { embeddings, .. } = fetched;
+        let mut span = trace.step("processor/harbinger/commit");
+        let (committed, events) = guarded("judging", || self.commit(&batch, &embeddings))?;
         if !events.is_empty() {
             Arc::clone(&self.memory).sync_journal().await;
         }
         self.count(&batch, &committed, &events);
-        if mode == Mode::Shadow {
-            return untouched();
+        if trace.is_sampled() {
+            let incidents: BTreeSet<_> = committed.verdicts.incidents.iter().map(|(_, id)| *id).collect();
+            span.count(
+                "harbinger.anomalous_log_records",
+                committed.verdicts.anomalies.len() as u64,
+            );
+            span.count("harbinger.incidents", incidents.len() as u64);
+            span.set("harbinger.repeated", committed.repeated);
         }
-        let annotate = || {
-            self.front
-                .annotate(view, &batch, &committed.verdicts, &self.model_version)
-        };
-        match guarded("marking", annotate) {
-            Some(Ok(annotated)) => {
-                self.metrics.replaced_attributes.add(annotated.conflicts);
-                Bytes::from(annotated.bytes)
-            }
-            Some(Err(mismatch)) => {
-                tracing::error!(%mismatch, "verdicts do not fit their records; the records go on without");
-                untouched()
-            }
-            None => untouched(),
-        }
+        Some((batch, committed))
     }
 
     /// One short lock: learns, judges, journals, and starts the fit that has become due.
@@ -354,86 +402,6 @@ impl Pipeline {
         self.count_since(before, &state);
         self.fitting.offer(&mut state);
         (committed, events)
-    }
-
-    /// What changed in the state's own counts; a restored state's past is not counted again.
-    fn count_since(&self, before: Tally, state: &Tenants) {
-        let (metrics, (now, open_incidents)) = (&self.metrics, state.tally());
-        metrics.templates.set(now.templates);
-        metrics.open_incidents.set(open_incidents as u64);
-        metrics
-            .evicted_templates
-            .add(now.evicted_templates - before.evicted_templates);
-        metrics.over_budget_episodes.add(now.over_budget - before.over_budget);
-        metrics.released_episodes.add(now.released - before.released);
-    }
-
-    fn count(&self, batch: &Batch, committed: &Committed, events: &[(Tenant, Vec<Event>)]) {
-        let metrics = &self.metrics;
-        metrics.odd_log_records.add(batch.odd_records);
-        metrics.repeated_requests.add(u64::from(committed.repeated));
-        metrics.overflow_tenant_log_records.add(committed.overflow_records);
-        let Verdicts {
-            warming_up,
-            degraded,
-            anomalies,
-            ..
-        } = &*committed.verdicts;
-        let records_of = |templates: &[u32]| {
-            let templates = templates
-                .iter()
-                .filter_map(|index| batch.templates.get(*index as usize));
-            templates.map(|template| template.records).sum()
-        };
-        if !warming_up.is_empty() {
-            metrics.warming_up_log_records.add(records_of(warming_up));
-            self.observe_phase();
-        }
-        metrics.anomalous_log_records.add(anomalies.len() as u64);
-        metrics.degraded_log_records.add(records_of(degraded));
-        for event in events.iter().flat_map(|(_, events)| events) {
-            match event {
-                Event::Opened(_) => metrics.opened_incidents.add(1),
-                Event::Merged(_) => metrics.merged_incidents.add(1),
-                _ => {}
-            }
-        }
-    }
-
-    fn count_changes(&self, changes: &[(Tenant, Vec<Change>)]) {
-        let metrics = &self.metrics;
-        for change in changes.iter().flat_map(|(_, changes)| changes) {
-            match (change.happened, change.incident.status) {
-                (Happened::Opened, _) => metrics.announced_incidents.add(1),
-                (Happened::Closed, Status::Closed { by }) => match by {
-                    Ending::Silence => metrics.incidents_closed_by_silence.add(1),
-                    Ending::Life => metrics.incidents_closed_by_max_life.add(1),
-                    Ending::Bound => metrics.incidents_closed_by_bound.add(1),
-                    Ending::Dismissed => metrics.incidents_closed_by_dismissal.add(1),
-                },
-                _ => {}
-            }
-        }
-    }
-
-    /// Brings the gauges about learning up to date.
-    fn observe_phase(&self) {
-        let (phase, (tenants, _)) = {
-            let state = lock(&self.state);
-            (state.phase(), state.count())
-        };
-        self.metrics.tenants.set(tenants as u64);
-        self.metrics
-            .detection_ready
-            .set(u64::from(matches!(phase, Phase::Ready { .. }) && self.model_healthy()));
-        self.metrics.warm_up_remaining_log_records.set(match phase {
-            Phase::WarmingUp {
-                records_seen,
-                records_needed,
-                ..
-            } => records_needed.saturating_sub(records_seen),
-            _ => 0,
-        });
     }
 }
 

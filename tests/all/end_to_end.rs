@@ -81,8 +81,15 @@ impl Sink {
 }
 
 pub(super) fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
+    let (parts, sink) = parts(embedder, mode);
+    let metrics = Arc::clone(&parts.metrics);
+    (Arc::new(Pipeline::start(parts).unwrap()), sink, metrics)
+}
+
+/// What such a pipeline is made of.
+pub(super) fn parts(embedder: Option<Model>, mode: Mode) -> (Parts, Arc<Sink>) {
     let settings = engine::Settings::default();
-    let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
+    let sink = Arc::new(Sink::default());
     let mut state = settings.tenants();
     if let Some(words) = &embedder
         && !words.fails
@@ -102,9 +109,9 @@ pub(super) fn pipeline(embedder: Option<Model>, mode: Mode) -> (Arc<Pipeline>, A
         exporter: Arc::clone(&sink) as Arc<dyn Exporter>,
         store: None,
         epoch: 0,
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::default(),
     };
-    (Arc::new(Pipeline::start(parts).unwrap()), sink, metrics)
+    (parts, sink)
 }
 
 pub(super) fn request(start_s: u64, bodies: &[String]) -> Bytes {
@@ -228,7 +235,7 @@ async fn a_new_kind_of_failure_is_marked_and_gets_one_incident() {
             .iter()
             .all(|record| attribute(record, "is_anomaly") == Some(&Value::BoolValue(true)))
     );
-    assert_eq!(metrics.anomalous_log_records.get(), 20);
+    assert_eq!(metrics.judged_log_records.of(["shop", "anomalous"]).get(), 20);
     assert_eq!(metrics.opened_incidents.get(), 1);
 
     send(&pipeline, request(10_001, &healthy(50))).await.unwrap();
@@ -275,7 +282,7 @@ async fn without_a_model_or_with_one_that_fails_records_are_delivered_degraded()
                 .all(|record| attribute(record, "harbinger.verdict") == Some(&degraded))
         );
         assert_eq!(sink.records().len(), 10);
-        assert_eq!(metrics.degraded_log_records.get(), 10);
+        assert_eq!(metrics.judged_log_records.of(["shop", "degraded"]).get(), 10);
         assert!(!pipeline.model_healthy());
     }
 }
@@ -290,13 +297,17 @@ async fn shadow_counts_and_off_does_nothing_and_both_leave_records_untouched() {
     )
     .await
     .unwrap();
-    assert_eq!(metrics.anomalous_log_records.get(), 1);
+    let anomalous = metrics.shadow_log_records.of(["shop", "anomalous"]);
+    assert_eq!(anomalous.get(), 1);
+    assert_eq!(metrics.judged_log_records.of(["shop", "bypassed"]).get(), 2001);
     assert!(metrics.templates.get() > 1 && metrics.open_incidents.get() == metrics.opened_incidents.get());
     pipeline.set_mode(Mode::Off);
     send(&pipeline, request(10_001, &["another thing nobody said".to_owned()]))
         .await
         .unwrap();
-    assert_eq!(metrics.anomalous_log_records.get(), 1);
+    assert_eq!(anomalous.get(), 1);
+    let bypassed = metrics.judged_log_records.of(["shop", "bypassed"]).get();
+    assert_eq!((bypassed, metrics.judged_log_records.sum()), (2002, 2002));
     assert!(sink.records().iter().all(|record| record.attributes.is_empty()));
 }
 

@@ -39,6 +39,8 @@ mod fuzzed;
 mod model;
 /// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.
 mod otlp;
+/// What the agent says of itself: metrics and their page, pushed or fetched, and traces of its own.
+mod own_telemetry;
 /// What a sending queue keeps, whatever happens.
 mod queueing;
 /// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).

@@ -18,7 +18,7 @@ use harbinger::{
         rejected_log_records,
     },
     pipeline::{counted::Counted, fan_out::FanOut},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
@@ -406,18 +406,20 @@ async fn known_loss_what_is_left_of_a_halved_request_is_kept_without_what_was_de
 #[tokio::test]
 async fn known_loss_without_a_queue_one_record_that_is_too_large_is_reported_and_the_rest_is_delivered() {
     let destination = Destination::new(Does::Limit(100));
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Metrics::default();
     let halving = Counted::new(
         Arc::new(Halving::around(Arc::clone(&destination) as _)),
-        Arc::clone(&metrics),
+        "otlp_grpc",
+        &metrics,
+        Traces::default(),
     );
     let response = halving.export(request(several(one_too_large()))).await.unwrap();
     assert_eq!(rejected_log_records(&response), 1);
     assert!(String::from_utf8_lossy(&response).contains("larger than max"));
     assert_eq!(destination.texts(), numbers(0..9));
     let counts = (
-        metrics.exporter_sent_log_records.get(),
-        metrics.exporter_rejected_log_records.get(),
+        metrics.exporter_sent_log_records.of(["otlp_grpc"]).get(),
+        metrics.exporter_rejected_log_records.of(["otlp_grpc"]).get(),
     );
     assert_eq!(counts, (9, 1));
     // Alone it is the whole request: the destination's own words go back.

@@ -7,6 +7,7 @@
 //! Absent on purpose: connections and how an answer is spelt in a protocol, and a queue.
 
 use std::{
+    cell::Cell,
     error::Error,
     sync::{
         Arc, Mutex, PoisonError,
@@ -31,6 +32,20 @@ use crate::edge::{Metadata, Refusal, Request};
 pub const MAX_RESPONSE_BYTES: usize = 4 * MIB;
 /// What Harbinger calls itself.
 pub const USER_AGENT: &str = concat!("harbinger/", env!("CARGO_PKG_VERSION"));
+
+tokio::task_local! {
+    /// Attempts at the request under way, where somebody wants to know.
+    static ATTEMPTS: Cell<u64>;
+}
+
+/// What came of `exporting`, and how many attempts were made in it.
+pub async fn counting_attempts<T>(exporting: impl Future<Output = T>) -> (T, u64) {
+    let counted = async {
+        let outcome = exporting.await;
+        (outcome, ATTEMPTS.with(Cell::get))
+    };
+    ATTEMPTS.scope(Cell::new(0), counted).await
+}
 
 /// What became of requests since the start. A request is counted in exactly one of the first three.
 #[derive(Debug, Default)]
@@ -132,7 +147,11 @@ impl Delivery {
             metadata,
         };
         let seed = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).u64(..);
-        let attempt = |until| attempt(parcel.clone(), until);
+        let attempt = |until| {
+            // Nobody wants to know, most of the time.
+            let _ = ATTEMPTS.try_with(|attempts| attempts.set(attempts.get() + 1));
+            attempt(parcel.clone(), until)
+        };
         let retried = || _ = self.counters.retries.fetch_add(1, Ordering::Relaxed);
         match retry::deliver(&self.retry, seed, deadline, self.timeout, attempt, retried).await {
             Ok(response) => {

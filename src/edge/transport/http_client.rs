@@ -1,4 +1,4 @@
-//! A small HTTP/1 client: JSON to an endpoint, and what comes of it.
+//! A small HTTP/1 client: a document to an endpoint, and what comes of it.
 //!
 //! What enters: a body, headers and a time limit. What leaves: the answer's bytes, or whether trying again can help.
 //! Promise: an answer is read up to a limit and no further; nothing that a peer answers is trusted in form; the values of
@@ -8,8 +8,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::time::timeout;
 
@@ -116,6 +117,40 @@ impl HttpClient {
         self.call(Method::GET, url, Bytes::new(), max_bytes).await
     }
 
+    /// Sends a request as it is; gives the answer, whatever its status, with at most so many bytes of its body.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn exchange(&self, request: Request<Bytes>, max_bytes: usize) -> Result<Response<Bytes>, CallError> {
+        let exchange = async {
+            let response = self.send(request.map(Full::new)).await?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, max_bytes).collect().await;
+            // The status counts; what is said beside it may be missing.
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            Ok(Response::from_parts(parts, body))
+        };
+        timeout(self.timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(self.late()))
+    }
+
+    fn late(&self) -> CallError {
+        CallError::Passing(format!("no answer within {:?}", self.timeout))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, CallError> {
+        self.client.request(request).await.map_err(|problem| {
+            let mut message = problem.to_string();
+            let mut source = std::error::Error::source(&problem);
+            while let Some(cause) = source {
+                message = format!("{message}: {cause}");
+                source = cause.source();
+            }
+            CallError::Passing(message)
+        })
+    }
+
     async fn call(&self, method: Method, url: &str, body: Bytes, max_bytes: usize) -> Result<Bytes, CallError> {
         let mut request = Request::builder()
             .method(method)
@@ -128,19 +163,11 @@ impl HttpClient {
         headers.extend(self.headers.clone());
         timeout(self.timeout, self.answer(request, max_bytes))
             .await
-            .unwrap_or_else(|_| Err(CallError::Passing(format!("no answer within {:?}", self.timeout))))
+            .unwrap_or_else(|_| Err(self.late()))
     }
 
     async fn answer(&self, request: Request<Full<Bytes>>, max_bytes: usize) -> Result<Bytes, CallError> {
-        let response = self.client.request(request).await.map_err(|problem| {
-            let mut message = problem.to_string();
-            let mut source = std::error::Error::source(&problem);
-            while let Some(cause) = source {
-                message = format!("{message}: {cause}");
-                source = cause.source();
-            }
-            CallError::Passing(message)
-        })?;
+        let response = self.send(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), max_bytes).collect().await;
         if status.is_success() {

@@ -11,6 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::edge::{Credentials, Metadata};
 
+/// The header that names a trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+/// It has 55 bytes in its first version, and later ones may add to it.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+
 /// A header that an exporter adds to each call.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(
@@ -110,6 +115,15 @@ impl Headers {
     }
 }
 
+/// What is kept of a caller's headers without `include_metadata`: which trace its request belongs to.
+pub fn kept_always(headers: &HeaderMap) -> Metadata {
+    let value = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let Some(value) = value.filter(|value| value.len() <= MAX_TRACEPARENT_BYTES) else {
+        return Metadata::default();
+    };
+    Metadata([(TRACEPARENT.to_owned(), value.to_owned())].into())
+}
+
 /// What is kept of a caller's headers.
 pub fn kept(headers: &HeaderMap) -> Metadata {
     let printable = headers
@@ -167,6 +181,25 @@ mod tests {
         let kept = kept(&map);
         assert_eq!(kept.values("X-Scope-OrgID").collect::<Vec<_>>(), ["tenant", "second"]);
         assert_eq!(kept.0.len(), 2);
+    }
+
+    /// Which trace a request belongs to is kept without `include_metadata`, and nothing else is.
+    #[test]
+    fn the_trace_is_always_kept() {
+        let mut map = HeaderMap::new();
+        map.append("x-scope-orgid", HeaderValue::from_static("tenant"));
+        assert_eq!(kept_always(&map), Metadata::default());
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        map.append(TRACEPARENT, HeaderValue::from_static(traceparent));
+        let kept = kept_always(&map);
+        assert_eq!(
+            (kept.values("Traceparent").collect::<Vec<_>>(), kept.0.len()),
+            (vec![traceparent], 1)
+        );
+        let replaced = kept.with("traceparent", "other".to_owned());
+        assert_eq!(replaced.values("traceparent").collect::<Vec<_>>(), ["other"]);
+        map.insert(TRACEPARENT, HeaderValue::from_str(&"0".repeat(129)).unwrap());
+        assert_eq!(kept_always(&map), Metadata::default());
     }
 
     #[test]

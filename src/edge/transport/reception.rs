@@ -29,7 +29,7 @@ use super::{
     compression::{Compression, DecompressionError},
     metadata, status,
 };
-use crate::edge::{Authenticator, Intake, Metadata, Request, Stranger};
+use crate::edge::{Authenticator, Intake, Request, Stranger};
 
 /// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -186,7 +186,7 @@ impl Reception {
         let metadata = if self.bounds.include_metadata {
             metadata::kept(&headers)
         } else {
-            Metadata::default()
+            metadata::kept_always(&headers)
         };
         drop(headers);
         let bytes = body.len() as u64;

@@ -199,6 +199,14 @@ impl<'a> View<'a> {
         record.is_some_and(|record| self.read(record).attribute(key).is_some())
     }
 
+    /// How many records each resource has, in wire order.
+    pub fn record_counts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.resources.iter().map(|resource| {
+            let scopes = self.scopes.get(resource.children()).unwrap_or_default();
+            scopes.iter().map(|scope| scope.children().len()).sum()
+        })
+    }
+
     /// Number of resources.
     pub fn resource_count(&self) -> usize {
         self.resources.len()
