@@ -142,7 +142,11 @@ macro_rules! metrics {
 metrics! {
     Counter receiver_accepted_log_records: "Records taken from callers and acknowledged.";
     Counter receiver_refused_log_records: "Records whose request was answered with an error.";
-    Counter receiver_malformed_requests: "Requests whose bytes are not an ExportLogsServiceRequest.";
+    Counter receiver_accepted_spans: "Spans taken from callers and acknowledged; they pass unjudged.";
+    Counter receiver_refused_spans: "Spans whose request was answered with an error.";
+    Counter receiver_accepted_metric_points: "Data points of metrics taken from callers and acknowledged; they pass unjudged.";
+    Counter receiver_refused_metric_points: "Data points of metrics whose request was answered with an error.";
+    Counter receiver_malformed_requests: "Requests whose bytes are not an export request of their signal.";
     Counter receiver_unauthenticated_requests: "Requests of callers that are not known; their bodies were not read.";
     Counter receiver_refused_connections: "Connections closed at once because there were max_connections already.";
     Counter exporter_sent_log_records: "Records the next hop has accepted.";
@@ -150,6 +154,16 @@ metrics! {
     Counter exporter_rejected_log_records: "Records the next hop reported as rejected in a partial success.";
     Counter exporter_enqueue_failed_log_records: "Records for which a sending queue had no room, or that its disk did not take.";
     Counter exporter_dead_letter_log_records: "Records refused for good that a sending queue keeps to be looked at.";
+    Counter exporter_sent_spans: "Spans the next hop has accepted.";
+    Counter exporter_send_failed_spans: "Spans the next hop did not accept in time, or refused.";
+    Counter exporter_rejected_spans: "Spans the next hop reported as rejected in a partial success.";
+    Counter exporter_enqueue_failed_spans: "Spans for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_spans: "Spans refused for good that a sending queue keeps to be looked at.";
+    Counter exporter_sent_metric_points: "Data points of metrics the next hop has accepted.";
+    Counter exporter_send_failed_metric_points: "Data points of metrics the next hop did not accept in time, or refused.";
+    Counter exporter_rejected_metric_points: "Data points of metrics the next hop reported as rejected in a partial success.";
+    Counter exporter_enqueue_failed_metric_points: "Data points of metrics for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_metric_points: "Data points of metrics refused for good that a sending queue keeps to be looked at.";
     Counter exporter_queue_set_aside_entries: "Requests of sending queues whose bytes on disk were damaged.";
     Counter exporter_queue_set_aside_files: "Files of sending queues that were corrupt.";
     Counter processor_incoming_items: "Records that reached the engine.";
@@ -190,7 +204,7 @@ metrics! {
     Counter snapshots: "Snapshots written.";
     Gauge exporter_queue_size: "What is in the sending queues, each in units of its sizer.";
     Gauge exporter_queue_capacity: "What fits into them.";
-    Gauge exporter_queue_log_records: "Records in them.";
+    Gauge exporter_queue_log_records: "Records in them, spans and data points among them.";
     Gauge exporter_dead_letters: "Requests among their dead letters.";
     Gauge tenants: "Tenants that are told apart, as of the last record that met a tenant still learning.";
     Gauge open_incidents: "Incidents now open.";

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 
 use super::identities::Identities;
 use crate::{
-    config::{Receiver, Settings},
+    config::{ComponentId, Receiver, Settings},
     edge::{
-        self, Intake, Protocol,
+        self, Intakes, Protocol, Signal,
         memory_limiter::MemoryLimiter,
         receive_grpc::{self, Counters, Entrance},
         receive_http,
@@ -33,18 +33,24 @@ pub(super) enum Bound {
 ///
 /// # Errors
 /// A port is taken, or a certificate, token or password cannot be used.
-pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: &Metrics) -> Result<Vec<Bound>> {
+pub(super) async fn bind(
+    settings: &Settings,
+    identities: &Identities,
+    metrics: &Metrics,
+) -> Result<Vec<(ComponentId, Bound)>> {
     let mut receivers = Vec::new();
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
-            receivers.push(Bound::Grpc(bound(grpc, identities).await.with_context(context)?));
+            let bound = bound(grpc, identities).await.with_context(context)?;
+            receivers.push((id.clone(), Bound::Grpc(bound)));
         }
         if let Some(http) = &otlp.protocols.http {
-            receivers.push(Bound::Http(bound(http, identities).await.with_context(context)?));
+            let bound = bound(http, identities).await.with_context(context)?;
+            receivers.push((id.clone(), Bound::Http(bound)));
         }
     }
-    let doors: Vec<_> = receivers.iter().map(Bound::door).collect();
+    let doors: Vec<_> = receivers.iter().map(|(_, bound)| bound.door()).collect();
     metrics.follow(move |metrics| {
         let unauthenticated =
             |(_, counters): &(Entrance, Arc<Counters>)| counters.unauthenticated_requests.load(Ordering::Relaxed);
@@ -75,45 +81,55 @@ impl Bound {
         }
     }
 
-    /// Serves in a task until `shutdown`, then until the last request has its answer.
+    /// Serves the signals that `intakes` has, in a task, until `shutdown`, then until the last request has its answer.
     pub(super) fn serve(
         self,
-        intake: Arc<dyn Intake>,
+        intakes: Intakes,
         shutdown: impl Future<Output = ()> + Send + 'static,
         serving: &mut JoinSet<()>,
     ) {
+        let signals: Vec<&str> = intakes.signals().map(Signal::name).collect();
+        let signals = signals.join(", ");
         match self {
             Self::Grpc(receiver) => {
-                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
-                serving.spawn(receiver.serve(intake, shutdown));
+                tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by gRPC");
+                serving.spawn(receiver.serve(intakes, shutdown));
             }
             Self::Http(receiver) => {
-                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by HTTP");
-                serving.spawn(receiver.serve(intake, shutdown));
+                tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by HTTP");
+                serving.spawn(receiver.serve(intakes, shutdown));
             }
         }
     }
 }
 
-/// The way in, behind the memory limiter if there is one.
+/// The ways in, those of pipelines that name the memory limiter behind it.
 ///
 /// # Errors
 /// Memory cannot be limited here.
 pub(super) fn limit_memory(
     settings: &Settings,
-    intake: Arc<dyn Intake>,
+    mut intakes: Intakes,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<Result<()>>,
-) -> Result<Arc<dyn Intake>> {
+) -> Result<Intakes> {
     let Some((id, limits)) = &settings.memory_limiter else {
-        return Ok(intake);
+        return Ok(intakes);
     };
     let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
     tracing::info!(
         soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
         "requests are refused, for now, while the process has more memory than this"
     );
-    let limited = limiter.before(intake);
+    for (signal, _) in settings
+        .pipelines
+        .iter()
+        .filter(|(_, pipeline)| pipeline.limits_memory())
+    {
+        if let Some(intake) = intakes.of(*signal).map(Arc::clone) {
+            intakes = intakes.with(*signal, limiter.before(intake));
+        }
+    }
     let metrics = Arc::clone(metrics);
     tasks.spawn(async move {
         let watching = limiter.watch(|limiter| {
@@ -123,5 +139,5 @@ pub(super) fn limit_memory(
         watching.await;
         Ok(())
     });
-    Ok(limited)
+    Ok(intakes)
 }

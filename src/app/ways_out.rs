@@ -13,7 +13,7 @@ use super::identities::Identities;
 use crate::{
     config::{ComponentId, Exporter, Extension, Settings},
     edge::{
-        self, Keeper, Listener,
+        self, Keeper, Listener, Signal,
         export_debug::DebugExporter,
         export_file::FileExporter,
         export_http::HttpExporter,
@@ -21,13 +21,15 @@ use crate::{
         halving::Halving,
         notify_alertmanager::Alertmanager,
         notify_webhook::Webhook,
-        queue::{Queue, Storage},
+        queue::{Counters, ItemCounter, Queue, Storage},
     },
     pipeline::{
         Pipeline,
         counted::Counted,
         events::Events,
         fan_out::FanOut,
+        items::Items,
+        pass_through::PassThrough,
         telling::{self, Telling},
     },
     telemetry::Metrics,
@@ -35,8 +37,8 @@ use crate::{
 
 /// Every exporter that runs, each once, whoever sends by it.
 pub(super) struct WaysOut {
-    /// The way of the records.
-    pub(super) exporter: Arc<dyn edge::Exporter>,
+    /// The way of each signal that a pipeline takes.
+    ways: Vec<(Signal, Arc<dyn edge::Exporter>)>,
     /// The way of events, where that is another.
     events: Option<Arc<dyn edge::Exporter>>,
     queues: Vec<Arc<Queue>>,
@@ -73,26 +75,32 @@ impl WaysOut {
             }
         }
         let mut ways = Vec::new();
-        for (id, exporter) in settings.all_exporters() {
+        for (id, exporter) in &settings.exporters {
             ways.push((id, way(id, exporter, identities, &storages, metrics)?));
         }
         let of = |wanted: &ComponentId| ways.iter().find(|(id, _)| *id == wanted).map(|(_, way)| way);
-        let exporter = match settings.exporters.as_slice() {
-            [(id, _)] => of(id).map(Way::exporter).context("no exporter")?,
-            several => {
-                let (mut direct, mut keepers) = (Vec::new(), Vec::<Arc<dyn Keeper>>::new());
-                // Who can refuse is asked before who cannot.
-                let (first, last): (Vec<_>, Vec<_>) = several.iter().partition(|(_, to)| !to.takes_everything());
-                for way in first.into_iter().chain(last).filter_map(|(id, _)| of(id)) {
-                    match way {
-                        Way::Direct(exporter) => direct.push(Arc::clone(exporter)),
-                        Way::Queued(queue) => keepers.push(Arc::clone(queue) as _),
+        let mut of_signals = Vec::new();
+        for (signal, pipeline) in &settings.pipelines {
+            let way: Arc<dyn edge::Exporter> = match pipeline.exporters.as_slice() {
+                [id] => of(id).map(Way::exporter).context("no exporter")?,
+                several => {
+                    let (mut direct, mut keepers) = (Vec::new(), Vec::<Arc<dyn Keeper>>::new());
+                    // In one order for all pipelines, so that none waits for room that waits for it.
+                    let named = settings.exporters.iter().filter(|(id, _)| several.contains(id));
+                    // Who can refuse is asked before who cannot.
+                    let (last, first): (Vec<_>, Vec<_>) = named.partition(|(_, exporter)| exporter.takes_everything());
+                    for way in first.into_iter().chain(last).filter_map(|(id, _)| of(id)) {
+                        match way {
+                            Way::Direct(exporter) => direct.push(Arc::clone(exporter)),
+                            Way::Queued(queue) => keepers.push(Arc::clone(queue) as _),
+                        }
                     }
+                    Arc::new(FanOut::new(direct, keepers))
                 }
-                Arc::new(FanOut::new(direct, keepers))
-            }
-        };
-        let events = settings.events_exporter.as_ref().and_then(|(id, _)| of(id));
+            };
+            of_signals.push((*signal, way));
+        }
+        let events = settings.events_exporter.as_ref().and_then(of);
         let events = events.map(Way::exporter);
         let mut queues = Vec::new();
         for (_, way) in &ways {
@@ -106,10 +114,33 @@ impl WaysOut {
         let followed = queues.clone();
         metrics.follow(move |metrics| follow(metrics, &followed));
         Ok(Self {
-            exporter,
+            ways: of_signals,
             events,
             queues,
         })
+    }
+
+    /// The way of a signal.
+    ///
+    /// # Errors
+    /// No pipeline takes it.
+    pub(super) fn of(&self, signal: Signal) -> Result<&Arc<dyn edge::Exporter>> {
+        let found = self.ways.iter().find(|(known, _)| *known == signal);
+        found
+            .map(|(_, way)| way)
+            .with_context(|| format!("no pipeline takes {signal}"))
+    }
+
+    /// The signals that pass unjudged, each with its way past the engine.
+    pub(super) fn pass_through(&self, metrics: &Arc<Metrics>) -> Vec<(Signal, Arc<PassThrough>)> {
+        let unjudged = self.ways.iter().filter(|(signal, _)| *signal != Signal::Logs);
+        let pass = |(signal, way): &(Signal, Arc<dyn edge::Exporter>)| {
+            (
+                *signal,
+                Arc::new(PassThrough::new(Arc::clone(way), Arc::clone(metrics))),
+            )
+        };
+        unjudged.map(pass).collect()
     }
 
     /// Tells, whenever it is asked, why a queue takes nothing, if one does not.
@@ -210,7 +241,7 @@ fn tell_of_strangers(id: &str, storage: &Arc<Storage>, queues: &[Arc<Queue>]) {
 /// Brings the metrics of queues up to date: sums over all.
 fn follow(metrics: &Metrics, queues: &[Arc<Queue>]) {
     let (mut size, mut capacity, mut records, mut dead_letters) = (0, 0, 0, 0);
-    let (mut failed, mut dead, mut entries, mut files) = (0, 0, 0, 0);
+    let (mut entries, mut files) = (0, 0);
     for queue in queues {
         let status = queue.status();
         size += status.size;
@@ -218,8 +249,6 @@ fn follow(metrics: &Metrics, queues: &[Arc<Queue>]) {
         records += status.records;
         dead_letters += status.dead_letters;
         let counters = queue.counters();
-        failed += counters.enqueue_failed_records.load(Ordering::Relaxed);
-        dead += counters.dead_letter_records.load(Ordering::Relaxed);
         entries += counters.set_aside_entries.load(Ordering::Relaxed);
         files += counters.set_aside_files.load(Ordering::Relaxed);
     }
@@ -227,8 +256,17 @@ fn follow(metrics: &Metrics, queues: &[Arc<Queue>]) {
     metrics.exporter_queue_capacity.set(capacity);
     metrics.exporter_queue_log_records.set(records);
     metrics.exporter_dead_letters.set(dead_letters);
-    metrics.exporter_enqueue_failed_log_records.follow(failed);
-    metrics.exporter_dead_letter_log_records.follow(dead);
+    for signal in Signal::ALL {
+        let items = Items::of(metrics, signal);
+        let sum = |count: fn(&Counters) -> &ItemCounter| {
+            let counts = queues.iter().map(|queue| count(queue.counters()).get(signal));
+            counts.sum()
+        };
+        items
+            .enqueue_failed
+            .follow(sum(|counters| &counters.enqueue_failed_items));
+        items.dead_letter.follow(sum(|counters| &counters.dead_letter_items));
+    }
     metrics.exporter_queue_set_aside_entries.follow(entries);
     metrics.exporter_queue_set_aside_files.follow(files);
 }
@@ -249,7 +287,10 @@ pub(super) fn listen(settings: &Settings, ways_out: &WaysOut, pipeline: &Arc<Pip
     let incident_id = &harbinger.attributes.incident_id;
     let mut listening: Vec<(Box<dyn Listener>, telling::Counted)> = Vec::new();
     if harbinger.events.enabled {
-        let exporter = ways_out.events.as_ref().unwrap_or(&ways_out.exporter);
+        let exporter = match &ways_out.events {
+            Some(exporter) => exporter,
+            None => ways_out.of(Signal::Logs)?,
+        };
         let events = Events::new(
             harbinger.events.clone(),
             Arc::clone(exporter),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::items::Items;
 use crate::{
     edge::{self, BoxFuture, Exporter, Refusal, Request},
     engine::view,
@@ -26,17 +27,18 @@ impl Counted {
     }
 
     async fn send(&self, request: Request) -> Result<Bytes, Refusal> {
-        let records = view::record_count(&request.body).unwrap_or_default() as u64;
+        let items = Items::of(&self.metrics, request.signal);
+        let count = view::item_count(request.signal, &request.body).unwrap_or_default() as u64;
         let outcome = self.destination.export(request).await;
         match &outcome {
             Ok(response) => {
-                let rejected = edge::rejected_log_records(response).min(records);
-                self.metrics.exporter_sent_log_records.add(records - rejected);
-                self.metrics.exporter_rejected_log_records.add(rejected);
+                let rejected = edge::rejected_items(response).min(count);
+                items.sent.add(count - rejected);
+                items.rejected.add(rejected);
             }
             // It goes on in halves, which are counted each.
-            Err(refusal) if refusal.is_too_large() && records > 1 => {}
-            Err(_) => self.metrics.exporter_send_failed_log_records.add(records),
+            Err(refusal) if refusal.is_too_large() && count > 1 => {}
+            Err(_) => items.send_failed.add(count),
         }
         outcome
     }

@@ -14,8 +14,11 @@ pub mod fan_out;
 pub mod feedback;
 mod fitting;
 pub mod incidents;
+pub mod items;
 mod memory;
+pub mod pass_through;
 pub mod recovery;
+mod stopping;
 pub mod telling;
 
 use std::{
@@ -29,11 +32,11 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use fitting::Fitting;
 use incidents::Incidents;
 use memory::Memory;
+use stopping::Stopping;
 
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
@@ -50,9 +53,6 @@ use crate::{
     telemetry::Metrics,
 };
 use embedding::Embeddings;
-
-/// The wait asked of callers that come while the agent stops.
-const RETRY_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// What is done with verdicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ pub struct Pipeline {
     model_version: Arc<str>,
     started: Instant,
     started_unix_nano: u64,
-    giving_up: watch::Sender<bool>,
+    stopping: Stopping,
     /// When the machine's clock went back last, and by how many seconds.
     clock_jump: Mutex<Option<(Instant, u64)>>,
     metrics: Arc<Metrics>,
@@ -162,7 +162,7 @@ impl Pipeline {
             model_version: Arc::from(model_version),
             started: Instant::now(),
             started_unix_nano,
-            giving_up: watch::Sender::new(false),
+            stopping: Stopping::default(),
             clock_jump: Mutex::default(),
             metrics: parts.metrics,
         };
@@ -244,7 +244,7 @@ impl Pipeline {
 
     /// Requests in flight are answered now: their callers should send them again, to whoever is there then.
     pub fn give_up(&self) {
-        self.giving_up.send_replace(true);
+        self.stopping.give_up();
     }
 
     /// Incidents that have been silent long enough are over, also while nothing comes.
@@ -439,17 +439,7 @@ impl Pipeline {
 
 impl Intake for Pipeline {
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        let mut giving_up = self.giving_up.subscribe();
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                outcome = self.pass(request) => outcome,
-                _ = giving_up.wait_for(|giving_up| *giving_up) => Err(Refusal::Unavailable {
-                    message: "the agent is stopping".into(),
-                    retry_after: Some(RETRY_AFTER_STOP),
-                }),
-            }
-        })
+        Box::pin(self.stopping.answer(self.pass(request)))
     }
 }
 
