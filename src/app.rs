@@ -30,7 +30,7 @@ use status::Status;
 
 use crate::{
     config::{self, Extension, Harbinger, Loaded, Settings, service},
-    edge::{self, Store, api, model::OnnxEmbedder, store::StateDirectory},
+    edge::{self, Intakes, Signal as OtlpSignal, Store, api, model::OnnxEmbedder, store::StateDirectory},
     engine::{self, embed::Embedder, score::Committee, tenants::Tenants},
     pipeline::{Parts, Pipeline, recovery},
     telemetry::{self, Metrics},
@@ -79,7 +79,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let pages = status::bind(settings).await?;
     let apis = bind_apis(settings).await?;
     let ways_out = WaysOut::open(settings, &identities, (&metrics, &traces))?;
-    let exporter = Arc::clone(&ways_out.exporter);
+    let exporter = Arc::clone(ways_out.of(OtlpSignal::Logs)?);
     let pipeline = start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?;
     let pipeline = Arc::new(pipeline.traced_by(traces.clone()));
     let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
@@ -101,7 +101,12 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         let incident_attribute = settings.harbinger.attributes.incident_id.clone();
         tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
     }
-    let intake = ways_in::limit_memory(settings, Arc::clone(&pipeline) as _, &metrics, &mut tasks)?;
+    let passing = ways_out.pass_through(&metrics);
+    let mut intakes = Intakes::default().with(OtlpSignal::Logs, Arc::clone(&pipeline) as _);
+    for (signal, way) in &passing {
+        intakes = intakes.with(*signal, Arc::clone(way) as _);
+    }
+    let intakes = ways_in::limit_memory(settings, intakes, &metrics, &mut tasks)?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for receiver in receivers {
@@ -110,7 +115,8 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
             // An error means that the sender is gone, which is a stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        receiver.serve(Arc::clone(&intake), (&metrics, &traces), shutdown, &mut serving);
+        let intakes = intakes.only(settings.signals_of(&receiver.id));
+        receiver.serve(intakes, (&metrics, &traces), shutdown, &mut serving);
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
     if settings.harbinger.state.enabled {
@@ -128,6 +134,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let running = shutdown::Running {
         serving,
         pipeline,
+        passing: passing.into_iter().map(|(_, way)| way).collect(),
         listeners,
         ways_out,
     };

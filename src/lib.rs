@@ -9,6 +9,8 @@
 //!   or export_http, …
 //! ```
 //!
+//! Traces and metrics come and leave by the same edges, past the engine (`pipeline::pass_through`).
+//!
 //! Floors, lowest first; a floor imports only what is below it (`tests/floors.rs` enforces it):
 //! `engine` (pure) < `edge` (all input and output) < `pipeline` (threads, deadlines, queues)
 //! < `config` (what users write) < `app` and `commands` (wire it together) < `cli`.

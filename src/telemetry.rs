@@ -100,8 +100,15 @@ metrics! {
     Counter receiver_accepted_log_records{receiver, transport} in "{records}": "Records taken from callers and acknowledged.";
     Counter receiver_refused_log_records{receiver, transport} in "{records}":
         "Records whose request was answered with an error.";
+    Counter receiver_accepted_spans{receiver, transport} in "{spans}":
+        "Spans taken from callers and acknowledged; they pass unjudged.";
+    Counter receiver_refused_spans{receiver, transport} in "{spans}": "Spans whose request was answered with an error.";
+    Counter receiver_accepted_metric_points{receiver, transport} in "{points}":
+        "Data points of metrics taken from callers and acknowledged; they pass unjudged.";
+    Counter receiver_refused_metric_points{receiver, transport} in "{points}":
+        "Data points of metrics whose request was answered with an error.";
     Counter receiver_malformed_requests{receiver, transport} in "{requests}":
-        "Requests whose bytes are not an ExportLogsServiceRequest.";
+        "Requests whose bytes are not an export request of their signal.";
     Counter receiver_unauthenticated_requests{receiver, transport} in "{requests}":
         "Requests of callers that are not known; their bodies were not read.";
     Counter receiver_refused_connections{receiver, transport} in "{connections}":
@@ -109,6 +116,8 @@ metrics! {
     DurationHistogram receiver_request_duration{receiver, transport} in "s":
         "From a request's arrival, read and unpacked, to its answer; with the next hop's, or the disk's.";
     SizeHistogram receiver_request_log_records{receiver, transport} in "{records}": "Records of one request.";
+    Counter processor_incoming_items in "{records}": "Records that reached the engine.";
+    Counter processor_outgoing_items in "{records}": "Records that the engine has let go, judged or not.";
     Counter judged_log_records{service_name, verdict} in "{records}": "Records on their way out, by what was said of them.";
     Counter shadow_log_records{service_name, verdict} in "{records}":
         "What detection.mode shadow would have said of records, which are bypassed.";
@@ -117,10 +126,27 @@ metrics! {
         "Records the next hop did not accept in time, or refused.";
     Counter exporter_rejected_log_records{exporter} in "{records}":
         "Records the next hop reported as rejected in a partial success.";
+    Counter exporter_sent_spans{exporter} in "{spans}": "Spans the next hop has accepted.";
+    Counter exporter_send_failed_spans{exporter} in "{spans}": "Spans the next hop did not accept in time, or refused.";
+    Counter exporter_rejected_spans{exporter} in "{spans}":
+        "Spans the next hop reported as rejected in a partial success.";
+    Counter exporter_sent_metric_points{exporter} in "{points}": "Data points of metrics the next hop has accepted.";
+    Counter exporter_send_failed_metric_points{exporter} in "{points}":
+        "Data points of metrics the next hop did not accept in time, or refused.";
+    Counter exporter_rejected_metric_points{exporter} in "{points}":
+        "Data points of metrics the next hop reported as rejected in a partial success.";
     Counter exporter_enqueue_failed_log_records{exporter} in "{records}":
         "Records for which a sending queue had no room, or that its disk did not take.";
     Counter exporter_dead_letter_log_records{exporter} in "{records}":
         "Records refused for good that a sending queue keeps to be looked at.";
+    Counter exporter_enqueue_failed_spans{exporter} in "{spans}":
+        "Spans for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_spans{exporter} in "{spans}":
+        "Spans refused for good that a sending queue keeps to be looked at.";
+    Counter exporter_enqueue_failed_metric_points{exporter} in "{points}":
+        "Data points of metrics for which a sending queue had no room, or that its disk did not take.";
+    Counter exporter_dead_letter_metric_points{exporter} in "{points}":
+        "Data points of metrics refused for good that a sending queue keeps to be looked at.";
     DurationHistogram exporter_send_duration{exporter} in "s":
         "Of one request to its destination, with retries, whatever came of it.";
     Counter exporter_queue_set_aside_entries{exporter} in "{requests}":
@@ -167,7 +193,7 @@ metrics! {
     Counter snapshots in "{snapshots}": "Snapshots written.";
     Gauge exporter_queue_size{exporter}: "What is in the sending queues, each in units of its sizer.";
     Gauge exporter_queue_capacity{exporter}: "What fits into them.";
-    Gauge exporter_queue_log_records{exporter} in "{records}": "Records in them.";
+    Gauge exporter_queue_log_records{exporter} in "{records}": "Records in them, spans and data points among them.";
     Gauge exporter_dead_letters{exporter} in "{requests}": "Requests among their dead letters.";
     Gauge tenants in "{tenants}": "Tenants that are told apart, as of the last record that met a tenant still learning.";
     Gauge open_incidents in "{incidents}": "Incidents now open.";
@@ -182,7 +208,6 @@ metrics! {
     SecondsCounter process_cpu_seconds in "s": "CPU time of the process, user and system.";
     Gauge process_memory_rss in "By": "Memory the process has resident.";
     Gauge build_info{version, model_version}: "Always 1; which Harbinger this is, and by which sentence model it judges.";
-
 }
 
 impl Metrics {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use harbinger::{
     config,
     edge::{
-        BoxFuture, Intake, Refusal, Request as OtlpRequest,
+        BoxFuture, Intake, Intakes, Refusal, Request as OtlpRequest, Signal,
         receive_http::{Handler, Settings as HttpSettings},
     },
     engine::{
@@ -23,7 +23,7 @@ use harbinger::{
         annotate::{Annotation, Settings as AnnotateSettings, annotate},
         front::Front,
         snapshot::{self, Journal, Snapshot},
-        view::{View, halve, record_count},
+        view::{View, halve, item_count},
     },
 };
 use http::{Request, StatusCode};
@@ -96,13 +96,21 @@ pub fn splice(bytes: &[u8]) {
     }
 }
 
-/// No record is lost or doubled where a request is cut, and both halves can be read if the whole can.
+/// No item is lost or doubled where a request is cut, and both halves can be read if the whole can.
 pub fn halves(bytes: &[u8]) {
-    let Some([first, second]) = halve(bytes) else { return };
+    for signal in [Signal::Traces, Signal::Metrics] {
+        if let Some([first, second]) = halve(signal, bytes) {
+            let count = |bytes: &[u8]| item_count(signal, bytes).expect("it can be counted");
+            assert_eq!(count(&first) + count(&second), count(bytes));
+        }
+    }
+    let Some([first, second]) = halve(Signal::Logs, bytes) else {
+        return;
+    };
     let Ok(whole) = ExportLogsServiceRequest::decode(bytes) else {
         return;
     };
-    let count = |bytes: &[u8]| record_count(bytes).expect("a half can be read");
+    let count = |bytes: &[u8]| item_count(Signal::Logs, bytes).expect("a half can be read");
     assert!(count(&first) > 0 && count(&second) > 0);
     let decoded = |bytes: &[u8]| ExportLogsServiceRequest::decode(bytes).expect("a half can be read");
     let halves: Vec<LogRecord> = [decoded(&first), decoded(&second)].iter().flat_map(records).collect();
@@ -110,12 +118,16 @@ pub fn halves(bytes: &[u8]) {
     assert_eq!(bytes_of(records(&whole)), bytes_of(halves));
 }
 
-/// Takes what the engine can read, as the agent does.
+/// Takes what the agent takes: of logs what the engine can read, of the others what can be counted.
 struct Reader;
 
 impl Intake for Reader {
     fn accept(&self, request: OtlpRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        let outcome = match View::parse(&request.body) {
+        let read = match request.signal {
+            Signal::Logs => View::parse(&request.body).map(|view| view.len()),
+            signal => item_count(signal, &request.body),
+        };
+        let outcome = match read {
             Ok(_) => Ok(Bytes::new()),
             Err(malformed) => Err(Refusal::Malformed(malformed.to_string())),
         };
@@ -134,7 +146,11 @@ fn answer(request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
             .worker_threads(1)
             .enable_all()
             .build();
-        (runtime.expect("a runtime"), Handler::alone(&settings, Arc::new(Reader)))
+        let all = Signal::ALL.into_iter();
+        let intakes = all.fold(Intakes::default(), |intakes, signal| {
+            intakes.with(signal, Arc::new(Reader))
+        });
+        (runtime.expect("a runtime"), Handler::alone(&settings, intakes))
     });
     runtime.block_on(async {
         let (parts, body) = handler.call(request).await.into_parts();
@@ -142,21 +158,23 @@ fn answer(request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
     })
 }
 
-/// Any text is OTLP JSON, which the engine can read once it is translated, or refused with what is wrong.
+/// Any text is OTLP JSON of each signal, which the agent can read once it is translated, or refused with what is wrong.
 pub fn json(bytes: &[u8]) {
-    let request = Request::post("/v1/logs").header("content-type", "application/json");
-    let request = request
-        .body(Full::new(Bytes::copy_from_slice(bytes)))
-        .expect("a request");
-    let (status, body) = answer(request);
-    match status {
-        StatusCode::OK => assert_eq!(&*body, b"{}"),
-        StatusCode::BAD_REQUEST => {
-            let text = String::from_utf8(body.to_vec()).expect("JSON is UTF-8");
-            // What was translated and is not understood is a mistake of ours.
-            assert!(text.contains("line "), "{text}");
+    for path in ["/v1/logs", "/v1/traces", "/v1/metrics"] {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request
+            .body(Full::new(Bytes::copy_from_slice(bytes)))
+            .expect("a request");
+        let (status, body) = answer(request);
+        match status {
+            StatusCode::OK => assert_eq!(&*body, b"{}"),
+            StatusCode::BAD_REQUEST => {
+                let text = String::from_utf8(body.to_vec()).expect("JSON is UTF-8");
+                // What was translated and is not understood is a mistake of ours.
+                assert!(text.contains("line "), "{text}");
+            }
+            other => panic!("{path}: {other}"),
         }
-        other => panic!("{other}"),
     }
 }
 
@@ -168,7 +186,7 @@ pub fn http_requests(bytes: &[u8]) {
     let pick = |from: &[&'static str], shift: u32| from[usize::from(how >> shift) & 3];
     let request = Request::builder()
         .method(pick(&["POST", "POST", "POST", "GET"], 0))
-        .uri(pick(&["/v1/logs", "/v1/logs", "/v1/logs", "/v1/traces"], 2))
+        .uri(pick(&["/v1/logs", "/v1/logs", "/v1/metrics", "/v1/traces"], 2))
         .header(
             "content-type",
             pick(

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::ways_out::{Listeners, WaysOut};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, pass_through::PassThrough};
 
 /// What is kept of the time for telling the callers of what hangs, for listeners and for the snapshot: at most this, and at
 /// most half.
@@ -26,6 +26,8 @@ pub(super) struct Running {
     /// Receivers, which have been told to stop.
     pub(super) serving: JoinSet<()>,
     pub(super) pipeline: Arc<Pipeline>,
+    /// The ways past it.
+    pub(super) passing: Vec<Arc<PassThrough>>,
     pub(super) listeners: Listeners,
     pub(super) ways_out: WaysOut,
 }
@@ -35,6 +37,7 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
     let Running {
         mut serving,
         pipeline,
+        passing,
         listeners,
         ways_out,
     } = running;
@@ -48,6 +51,7 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
             "requests are still in flight: their callers are told to send again"
         );
         pipeline.give_up();
+        passing.iter().for_each(|way| way.give_up());
         let answered = async { while serving.join_next().await.is_some() {} };
         if timeout_at((Instant::now() + ANSWERING).min(end), answered)
             .await

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 
 use super::identities::Identities;
 use crate::{
-    config::{Receiver, Settings},
+    config::{ComponentId, Receiver, Settings},
     edge::{
-        self, Intake, Protocol,
+        self, Intake, Intakes, Protocol, Signal,
         memory_limiter::MemoryLimiter,
         receive_grpc::{self, Counters, Entrance},
         receive_http,
@@ -24,10 +24,18 @@ use crate::{
     telemetry::{Metrics, Traces},
 };
 
-/// A receiver that has its sockets, with its id.
-pub(super) enum Bound {
-    Grpc(String, receive_grpc::Receiver),
-    Http(String, receive_http::Receiver),
+/// A receiver that has its sockets.
+pub(super) struct Bound {
+    /// Its id.
+    pub(super) id: ComponentId,
+    /// Its id, as it is counted by.
+    name: String,
+    protocol: BoundProtocol,
+}
+
+enum BoundProtocol {
+    Grpc(receive_grpc::Receiver),
+    Http(receive_http::Receiver),
 }
 
 /// Takes the ports of all receivers.
@@ -40,11 +48,11 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: 
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
             let receiver = bound(grpc, identities).await.with_context(context)?;
-            receivers.push(Bound::Grpc(id.to_string(), receiver));
+            receivers.push(Bound::new(id, BoundProtocol::Grpc(receiver)));
         }
         if let Some(http) = &otlp.protocols.http {
             let receiver = bound(http, identities).await.with_context(context)?;
-            receivers.push(Bound::Http(id.to_string(), receiver));
+            receivers.push(Bound::new(id, BoundProtocol::Http(receiver)));
         }
     }
     for receiver in &receivers {
@@ -62,11 +70,19 @@ async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Re
 }
 
 impl Bound {
+    fn new(id: &ComponentId, protocol: BoundProtocol) -> Self {
+        Self {
+            id: id.clone(),
+            name: id.to_string(),
+            protocol,
+        }
+    }
+
     /// Who is turned away before a request is whole, counted also while serving.
     fn follow(&self, metrics: &Metrics) {
-        let (entrance, counters): (Entrance, Arc<Counters>) = match self {
-            Self::Grpc(_, receiver) => (receiver.entrance(), receiver.counters()),
-            Self::Http(_, receiver) => (receiver.entrance(), receiver.counters()),
+        let (entrance, counters): (Entrance, Arc<Counters>) = match &self.protocol {
+            BoundProtocol::Grpc(receiver) => (receiver.entrance(), receiver.counters()),
+            BoundProtocol::Http(receiver) => (receiver.entrance(), receiver.counters()),
         };
         let unauthenticated = metrics.receiver_unauthenticated_requests.of(self.labels());
         let refused = metrics.receiver_refused_connections.of(self.labels());
@@ -78,53 +94,68 @@ impl Bound {
 
     /// Its id, and how it is reached.
     fn labels(&self) -> [&str; 2] {
-        match self {
-            Self::Grpc(id, _) => [id, "grpc"],
-            Self::Http(id, _) => [id, "http"],
-        }
+        let transport = match self.protocol {
+            BoundProtocol::Grpc(_) => "grpc",
+            BoundProtocol::Http(_) => "http",
+        };
+        [&self.name, transport]
     }
 
-    /// Serves in a task until `shutdown`, then until the last request has its answer.
+    /// Serves the signals that `intakes` has, in a task, until `shutdown`, then until the last request has its answer.
     pub(super) fn serve(
         self,
-        intake: Arc<dyn Intake>,
+        intakes: Intakes,
         (metrics, traces): (&Metrics, &Traces),
         shutdown: impl Future<Output = ()> + Send + 'static,
         serving: &mut JoinSet<()>,
     ) {
-        let received = Arc::new(Received::new(intake, self.labels(), metrics, traces.clone()));
-        match self {
-            Self::Grpc(_, receiver) => {
-                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by gRPC");
-                serving.spawn(receiver.serve(received, shutdown));
+        let received = |signal, intake| -> Arc<dyn Intake> {
+            let traces = traces.clone();
+            Arc::new(Received::new(intake, signal, self.labels(), metrics, traces))
+        };
+        let intakes = intakes.behind(received);
+        let signals: Vec<&str> = intakes.signals().map(Signal::name).collect();
+        let signals = signals.join(", ");
+        match self.protocol {
+            BoundProtocol::Grpc(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by gRPC");
+                serving.spawn(receiver.serve(intakes, shutdown));
             }
-            Self::Http(_, receiver) => {
-                tracing::info!(addresses = ?receiver.addresses(), "receiving OTLP logs by HTTP");
-                serving.spawn(receiver.serve(received, shutdown));
+            BoundProtocol::Http(receiver) => {
+                tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by HTTP");
+                serving.spawn(receiver.serve(intakes, shutdown));
             }
         }
     }
 }
 
-/// The way in, behind the memory limiter if there is one.
+/// The ways in, those of pipelines that name the memory limiter behind it.
 ///
 /// # Errors
 /// Memory cannot be limited here.
 pub(super) fn limit_memory(
     settings: &Settings,
-    intake: Arc<dyn Intake>,
+    mut intakes: Intakes,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<Result<()>>,
-) -> Result<Arc<dyn Intake>> {
+) -> Result<Intakes> {
     let Some((id, limits)) = &settings.memory_limiter else {
-        return Ok(intake);
+        return Ok(intakes);
     };
     let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
     tracing::info!(
         soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
         "requests are refused, for now, while the process has more memory than this"
     );
-    let limited = limiter.before(intake);
+    for (signal, _) in settings
+        .pipelines
+        .iter()
+        .filter(|(_, pipeline)| pipeline.limits_memory())
+    {
+        if let Some(intake) = intakes.of(*signal).map(Arc::clone) {
+            intakes = intakes.with(*signal, limiter.before(intake));
+        }
+    }
     let metrics = Arc::clone(metrics);
     tasks.spawn(async move {
         let watching = limiter.watch(|limiter| {
@@ -133,5 +164,5 @@ pub(super) fn limit_memory(
         watching.await;
         Ok(())
     });
-    Ok(limited)
+    Ok(intakes)
 }

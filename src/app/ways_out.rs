@@ -13,7 +13,7 @@ use super::identities::Identities;
 use crate::{
     config::{ComponentId, Exporter, Extension, Settings},
     edge::{
-        self, Keeper, Listener,
+        self, Keeper, Listener, Signal,
         export_debug::DebugExporter,
         export_file::FileExporter,
         export_http::HttpExporter,
@@ -28,6 +28,8 @@ use crate::{
         counted::Counted,
         events::Events,
         fan_out::FanOut,
+        items::OfQueue,
+        pass_through::PassThrough,
         telling::{self, Telling},
     },
     telemetry::{Metrics, Traces},
@@ -35,8 +37,8 @@ use crate::{
 
 /// Every exporter that runs, each once, whoever sends by it.
 pub(super) struct WaysOut {
-    /// The way of the records.
-    pub(super) exporter: Arc<dyn edge::Exporter>,
+    /// The way of each signal that a pipeline takes.
+    ways: Vec<(Signal, Arc<dyn edge::Exporter>)>,
     /// The way of events, where that is another.
     events: Option<Arc<dyn edge::Exporter>>,
     queues: Vec<Arc<Queue>>,
@@ -73,44 +75,72 @@ impl WaysOut {
             }
         }
         let mut ways = Vec::new();
-        for (id, exporter) in settings.all_exporters() {
-            ways.push((id, way(id, exporter, identities, &storages, telemetry)?));
+        for (id, exporter) in &settings.exporters {
+            let signals: Vec<Signal> = settings.signals_to(id).collect();
+            ways.push((id, way(id, exporter, identities, &storages, (&signals, telemetry))?));
         }
         let of = |wanted: &ComponentId| ways.iter().find(|(id, _)| *id == wanted).map(|(_, way)| way);
-        let exporter = match settings.exporters.as_slice() {
-            [(id, _)] => of(id).map(Way::exporter).context("no exporter")?,
-            several => {
-                let (mut direct, mut keepers) = (Vec::new(), Vec::<Arc<dyn Keeper>>::new());
-                // Who can refuse is asked before who cannot.
-                let (first, last): (Vec<_>, Vec<_>) = several.iter().partition(|(_, to)| !to.takes_everything());
-                for way in first.into_iter().chain(last).filter_map(|(id, _)| of(id)) {
-                    match way {
-                        Way::Direct(exporter) => direct.push(Arc::clone(exporter)),
-                        Way::Queued(queue) => keepers.push(Arc::clone(queue) as _),
+        let mut of_signals = Vec::new();
+        for (signal, pipeline) in &settings.pipelines {
+            let way: Arc<dyn edge::Exporter> = match pipeline.exporters.as_slice() {
+                [id] => of(id).map(Way::exporter).context("no exporter")?,
+                several => {
+                    let (mut direct, mut keepers) = (Vec::new(), Vec::<Arc<dyn Keeper>>::new());
+                    // In one order for all pipelines, so that none waits for room that waits for it.
+                    let named = settings.exporters.iter().filter(|(id, _)| several.contains(id));
+                    // Who can refuse is asked before who cannot.
+                    let (last, first): (Vec<_>, Vec<_>) = named.partition(|(_, exporter)| exporter.takes_everything());
+                    for way in first.into_iter().chain(last).filter_map(|(id, _)| of(id)) {
+                        match way {
+                            Way::Direct(exporter) => direct.push(Arc::clone(exporter)),
+                            Way::Queued(queue) => keepers.push(Arc::clone(queue) as _),
+                        }
                     }
+                    Arc::new(FanOut::new(direct, keepers))
                 }
-                Arc::new(FanOut::new(direct, keepers))
-            }
-        };
-        let events = settings.events_exporter.as_ref().and_then(|(id, _)| of(id));
+            };
+            of_signals.push((*signal, way));
+        }
+        let events = settings.events_exporter.as_ref().and_then(of);
         let events = events.map(Way::exporter);
         let mut queues = Vec::new();
-        for (_, way) in &ways {
+        for (id, way) in &ways {
             if let Way::Queued(queue) = way {
+                follow(telemetry.0, settings.signals_to(id), Arc::clone(queue));
                 queues.push(Arc::clone(queue));
             }
         }
         for (id, storage) in &storages {
             tell_of_strangers(id, storage, &queues);
         }
-        for queue in &queues {
-            follow(telemetry.0, Arc::clone(queue));
-        }
         Ok(Self {
-            exporter,
+            ways: of_signals,
             events,
             queues,
         })
+    }
+
+    /// The way of a signal.
+    ///
+    /// # Errors
+    /// No pipeline takes it.
+    pub(super) fn of(&self, signal: Signal) -> Result<&Arc<dyn edge::Exporter>> {
+        let found = self.ways.iter().find(|(known, _)| *known == signal);
+        found
+            .map(|(_, way)| way)
+            .with_context(|| format!("no pipeline takes {signal}"))
+    }
+
+    /// The signals that pass unjudged, each with its way past the engine.
+    pub(super) fn pass_through(&self, metrics: &Arc<Metrics>) -> Vec<(Signal, Arc<PassThrough>)> {
+        let unjudged = self.ways.iter().filter(|(signal, _)| *signal != Signal::Logs);
+        let pass = |(signal, way): &(Signal, Arc<dyn edge::Exporter>)| {
+            (
+                *signal,
+                Arc::new(PassThrough::new(Arc::clone(way), Arc::clone(metrics))),
+            )
+        };
+        unjudged.map(pass).collect()
     }
 
     /// Tells, whenever it is asked, why a queue takes nothing, if one does not.
@@ -150,11 +180,12 @@ fn way(
     exporter: &Exporter,
     identities: &Identities,
     storages: &[(String, Arc<Storage>)],
-    (metrics, traces): (&Metrics, &Traces),
+    (signals, (metrics, traces)): (&[Signal], (&Metrics, &Traces)),
 ) -> Result<Way> {
     let context = || format!("exporters.{id}");
     let name = id.to_string();
-    let counted = |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, &name, metrics, traces.clone()));
+    let counted =
+        |exporter: Arc<dyn edge::Exporter>| Arc::new(Counted::new(exporter, &name, signals, metrics, traces.clone()));
     let destination: Arc<dyn edge::Exporter> = match exporter {
         Exporter::OtlpGrpc(queued) => {
             let otlp = &queued.exporter;
@@ -208,17 +239,18 @@ fn tell_of_strangers(id: &str, storage: &Arc<Storage>, queues: &[Arc<Queue>]) {
     }
 }
 
-/// Brings the metrics of a queue up to date whenever they are read.
-fn follow(metrics: &Metrics, queue: Arc<Queue>) {
+/// Brings the metrics of a queue, which gets these signals, up to date whenever they are read.
+fn follow(metrics: &Metrics, signals: impl Iterator<Item = Signal>, queue: Arc<Queue>) {
     let exporter = [queue.name()];
     let size = metrics.exporter_queue_size.of(exporter);
     let capacity = metrics.exporter_queue_capacity.of(exporter);
     let records = metrics.exporter_queue_log_records.of(exporter);
     let dead_letters = metrics.exporter_dead_letters.of(exporter);
-    let failed = metrics.exporter_enqueue_failed_log_records.of(exporter);
-    let dead = metrics.exporter_dead_letter_log_records.of(exporter);
     let entries = metrics.exporter_queue_set_aside_entries.of(exporter);
     let files = metrics.exporter_queue_set_aside_files.of(exporter);
+    let items: Vec<_> = signals
+        .map(|signal| (signal, OfQueue::new(metrics, signal, queue.name())))
+        .collect();
     metrics.follow(move |_| {
         let status = queue.status();
         size.set(status.size);
@@ -226,10 +258,12 @@ fn follow(metrics: &Metrics, queue: Arc<Queue>) {
         records.set(status.records);
         dead_letters.set(status.dead_letters);
         let counters = queue.counters();
-        failed.follow(counters.enqueue_failed_records.load(Ordering::Relaxed));
-        dead.follow(counters.dead_letter_records.load(Ordering::Relaxed));
         entries.follow(counters.set_aside_entries.load(Ordering::Relaxed));
         files.follow(counters.set_aside_files.load(Ordering::Relaxed));
+        for (signal, items) in &items {
+            items.enqueue_failed.follow(counters.enqueue_failed_items.get(*signal));
+            items.dead_letter.follow(counters.dead_letter_items.get(*signal));
+        }
     });
 }
 
@@ -249,7 +283,10 @@ pub(super) fn listen(settings: &Settings, ways_out: &WaysOut, pipeline: &Arc<Pip
     let incident_id = &harbinger.attributes.incident_id;
     let mut listening: Vec<(Box<dyn Listener>, telling::Counted)> = Vec::new();
     if harbinger.events.enabled {
-        let exporter = ways_out.events.as_ref().unwrap_or(&ways_out.exporter);
+        let exporter = match &ways_out.events {
+            Some(exporter) => exporter,
+            None => ways_out.of(Signal::Logs)?,
+        };
         let events = Events::new(
             harbinger.events.clone(),
             Arc::clone(exporter),

@@ -127,8 +127,8 @@ fn list(of: &Where) -> Result<()> {
             if found == 0 {
                 written = writeln!(
                     out,
-                    "{:24} {:>8} {:20} {:>8} {:>10} {:>4}  MESSAGE",
-                    "EXPORTER", "NUMBER", "REFUSED (UTC)", "RECORDS", "BYTES", "CODE"
+                    "{:24} {:>8} {:20} {:8} {:>8} {:>10} {:>4}  MESSAGE",
+                    "EXPORTER", "NUMBER", "REFUSED (UTC)", "SIGNAL", "ITEMS", "BYTES", "CODE"
                 );
             }
             found += 1;
@@ -152,13 +152,13 @@ fn list(of: &Where) -> Result<()> {
 }
 
 fn row(out: &mut impl Write, exporter: &str, letter: &Letter) -> io::Result<()> {
-    let records = letter
-        .refused
-        .as_ref()
-        .map_or_else(|| "damaged".to_owned(), |refused| refused.records.to_string());
+    let (signal, items) = match &letter.refused {
+        None => ("-", "damaged".to_owned()),
+        Some(refused) => (refused.signal.name(), refused.records.to_string()),
+    };
     writeln!(
         out,
-        "{exporter:24} {:>8} {:20} {records:>8} {:>10} {:>4}  {}",
+        "{exporter:24} {:>8} {:20} {signal:8} {items:>8} {:>10} {:>4}  {}",
         letter.number,
         rfc3339(letter.refused_unix_nano / 1_000_000_000 * 1_000_000_000),
         letter.bytes,

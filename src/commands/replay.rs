@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::{bad_rows::BadRows, input::InputArgs};
 use crate::edge::{
-    Exporter, Metadata, Refusal, Request,
+    Exporter, Metadata, Refusal, Request, Signal,
     export_otlp::{self, OtlpExporter},
     files::{self, Batcher, Row, Source},
     now_unix_nano,
@@ -335,6 +335,7 @@ impl Sender<'_> {
         match self
             .exporter
             .export(Request {
+                signal: Signal::Logs,
                 body,
                 metadata: Metadata::default(),
                 deadline,

@@ -79,17 +79,18 @@ pub fn unknown_type(role: Role, kind: &str) -> String {
     }
 }
 
-/// About a pipeline id that is not for logs.
+/// About a pipeline id that is of no signal.
 pub fn other_pipeline(id: &str) -> String {
     let kind = id.split('/').next().unwrap_or(id);
     match kind {
-        "traces" | "metrics" | "profiles" => format!(
-            "Harbinger takes logs only; remove this pipeline and send {kind} from the Collector straight to their \
-             destination"
-        ),
-        _ => match nearest(kind, &["logs"]) {
+        "profiles" => {
+            "profiles are not supported; remove this pipeline and send them from the Collector straight to their \
+                       destination"
+                .to_owned()
+        }
+        _ => match nearest(kind, &["logs", "traces", "metrics"]) {
             Some(near) => format!("unknown pipeline; did you mean `{near}`?"),
-            None => "unknown pipeline; there is one, `logs`".to_owned(),
+            None => "unknown pipeline; there are `logs`, and `traces` and `metrics`, which pass unjudged".to_owned(),
         },
     }
 }
@@ -111,12 +112,8 @@ fn later(section: &str, key: &str) -> Option<String> {
         (_, "request_params") if section.ends_with(".auth") => {
             "credentials are read from the headers of a call alone; remove it"
         }
-        ("", "connectors") => {
-            "Harbinger has one pipeline and no connectors; remove them here and keep them in the Collector"
-        }
-        ("receivers", "traces_url_path" | "metrics_url_path" | "profiles_url_path") => {
-            "Harbinger takes logs only; remove it, and send other signals elsewhere"
-        }
+        ("", "connectors") => "Harbinger has no connectors; remove them here and keep them in the Collector",
+        ("receivers", "profiles_url_path") => "profiles are not supported; remove it, and send them elsewhere",
         ("receivers", "max_recv_msg_size_mib") if section.ends_with(".http") => {
             "that is gRPC's; by HTTP the limit is in bytes: write `max_request_body_size: 67108864`"
         }
@@ -169,9 +166,7 @@ fn later(section: &str, key: &str) -> Option<String> {
             | "http2_ping_timeout"
             | "proxy_url",
         ) => "not adjustable in this version; remove it",
-        ("exporters", "traces_endpoint" | "metrics_endpoint" | "profiles_endpoint") => {
-            "Harbinger sends logs only; remove it"
-        }
+        ("exporters", "profiles_endpoint") => "profiles are not supported; remove it",
         ("service", "traces") => "Harbinger traces nothing of itself; remove it",
         _ => return None,
     };

@@ -53,7 +53,7 @@ pub struct ComponentType {
     pub name: &'static str,
     /// An older name that is accepted too.
     pub old_name: Option<&'static str>,
-    /// `stable`, `beta` or `development`, for logs, in the Collector's words.
+    /// `stable`, `beta` or `development`, in the Collector's words.
     pub stability: &'static str,
     /// One sentence.
     pub description: &'static str,
@@ -71,7 +71,7 @@ pub const TYPES: &[ComponentType] = &[
         name: "otlp",
         old_name: None,
         stability: "beta",
-        description: "takes OTLP logs by gRPC and HTTP; answers once the next hop has them",
+        description: "takes OTLP by gRPC and HTTP; answers once the next hop has it",
     },
     ComponentType {
         role: Role::Processor,
@@ -92,14 +92,14 @@ pub const TYPES: &[ComponentType] = &[
         name: "otlp_grpc",
         old_name: Some("otlp"),
         stability: "beta",
-        description: "sends OTLP logs by gRPC, with retries within the sender's deadline",
+        description: "sends OTLP by gRPC, with retries within the sender's deadline",
     },
     ComponentType {
         role: Role::Exporter,
         name: "otlp_http",
         old_name: Some("otlphttp"),
         stability: "beta",
-        description: "sends OTLP logs by HTTP, with retries within the sender's deadline",
+        description: "sends OTLP by HTTP, with retries within the sender's deadline",
     },
     ComponentType {
         role: Role::Exporter,

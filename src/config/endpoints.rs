@@ -62,10 +62,11 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             }
         }
     }
-    for (id, exporter) in settings.all_exporters() {
-        let Some(Destination { key, endpoint, .. }) = exporter.destination() else {
-            continue;
-        };
+    let destinations = settings.exporters.iter().flat_map(|(id, exporter)| {
+        let destinations = exporter.destinations().into_iter();
+        destinations.map(move |destination| (id, destination))
+    });
+    for (id, Destination { key, endpoint, .. }) in destinations {
         let Some(own) = listening.iter().find(|own| same(&own.address, bare(endpoint))) else {
             continue;
         };

@@ -9,7 +9,7 @@ use super::{
     endpoints,
     finding::Finding,
     read::Findings,
-    settings::{Extension, Receiver, Settings},
+    settings::{Destination, Extension, Receiver, Settings},
 };
 
 /// One place where an authenticator is named.
@@ -17,8 +17,8 @@ struct Named<'a> {
     /// The keys that lead to the component's settings.
     steps: Vec<String>,
     authenticator: Option<&'a str>,
-    endpoint: &'a str,
-    is_encrypted: bool,
+    /// Whether what it shows can be read on the way.
+    in_plain_text: bool,
     side: Side,
 }
 
@@ -45,7 +45,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
         if let Err(message) = fits(settings, authenticator, named.side) {
             let found = finding(&named.steps, &["auth", "authenticator"], message);
             findings.borrow_mut().push(found);
-        } else if !named.is_encrypted && !endpoints::is_loopback(named.endpoint) {
+        } else if named.in_plain_text {
             let message = match named.side {
                 Side::Receiver => {
                     "callers send their secrets in plain text, for everybody between to read; write `tls: {cert_file: …, key_file: …}`"
@@ -65,9 +65,10 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             .to_vec()
     };
     let unverified = settings
-        .all_exporters()
+        .exporters
+        .iter()
         .filter_map(|(id, exporter)| {
-            let destination = exporter.destination()?;
+            let destination = exporter.destinations().into_iter().next()?;
             Some((vec!["exporters".to_owned(), id.to_string()], destination.tls))
         })
         .chain([
@@ -88,18 +89,18 @@ fn named(settings: &Settings) -> Vec<Named<'_>> {
                 .map(str::to_owned)
                 .to_vec(),
             authenticator: protocol.auth.map(|auth| auth.authenticator.as_str()),
-            endpoint: protocol.endpoint,
-            is_encrypted: protocol.tls.is_some(),
+            in_plain_text: protocol.tls.is_none() && !endpoints::is_loopback(protocol.endpoint),
             side: Side::Receiver,
         })
     });
-    let exporters = settings.all_exporters().filter_map(|(id, exporter)| {
-        let destination = exporter.destination()?;
+    let exporters = settings.exporters.iter().filter_map(|(id, exporter)| {
+        let destinations = exporter.destinations();
+        let destination = destinations.first()?;
+        let is_exposed = |it: &Destination<'_>| !it.is_encrypted && !endpoints::is_loopback(it.endpoint);
         Some(Named {
             steps: vec!["exporters".to_owned(), id.to_string()],
             authenticator: destination.auth.map(|auth| auth.authenticator.as_str()),
-            endpoint: destination.endpoint,
-            is_encrypted: destination.is_encrypted,
+            in_plain_text: destinations.iter().any(is_exposed),
             side: Side::Exporter,
         })
     });

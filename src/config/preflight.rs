@@ -43,8 +43,9 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             tell(format!("processors.{processor}.notifiers.{name}"), problem);
         }
     }
-    for (id, exporter) in settings.all_exporters() {
-        if let Some(destination) = exporter.destination().filter(|destination| destination.is_encrypted)
+    for (id, exporter) in &settings.exporters {
+        let destinations = exporter.destinations();
+        if let Some(destination) = destinations.iter().find(|destination| destination.is_encrypted)
             && let Err(problem) = destination.tls.check_files()
         {
             tell(format!("exporters.{id}"), problem);

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{component::ComponentId, self_traces::Traces};
+use super::{
+    component::{ComponentId, MEMORY_LIMITER},
+    self_traces::Traces,
+};
 use crate::edge::push_otlp::Settings as OtlpPushSettings;
 
 /// `service`
@@ -55,15 +58,27 @@ impl Ending {
     }
 }
 
-/// `service.pipelines.logs`
+/// `service.pipelines.logs`, or of another signal
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pipeline {
-    /// Where logs come from.
+    /// Where its signal comes from.
     pub receivers: Vec<ComponentId>,
-    /// What they pass through.
+    /// What it passes through.
     pub processors: Vec<ComponentId>,
-    /// Where they go.
+    /// Where it goes.
     pub exporters: Vec<ComponentId>,
+}
+
+impl Pipeline {
+    /// The first of its processors of this type.
+    pub fn processor(&self, kind: &str) -> Option<&ComponentId> {
+        self.processors.iter().find(|id| id.kind == kind)
+    }
+
+    /// Whether the memory limiter stands before it.
+    pub fn limits_memory(&self) -> bool {
+        self.processor(MEMORY_LIMITER).is_some()
+    }
 }
 
 /// `service.telemetry`

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     component::{ComponentId, Components, Role},
     read::known_keys,
-    service::{Service, Telemetry},
+    service::{Pipeline, Service, Telemetry},
 };
 
 use crate::{
     edge::{
-        AuthSettings,
+        AuthSettings, Signal,
         api::Settings as ApiSettings,
         authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings,
@@ -77,18 +77,21 @@ impl Config {
 /// What runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The ways in; at least one.
+    /// Which of what is below each signal takes; logs always, and first.
+    pub pipelines: Vec<(Signal, Pipeline)>,
+    /// Every way in, once; at least one.
     pub receivers: Vec<(ComponentId, Receiver)>,
-    /// What refuses requests while memory is short.
+    /// What refuses requests while memory is short, in the pipelines that name it.
     pub memory_limiter: Option<(ComponentId, MemoryLimiterSettings)>,
     /// The engine's name in the configuration.
     pub processor: ComponentId,
     /// The engine.
     pub harbinger: Harbinger,
-    /// The ways out; at least one, and at most one that could refuse and has no queue.
+    /// Every way out, once, whichever pipeline or events of incidents leave by it; of one pipeline at most one could refuse and has
+    /// no queue.
     pub exporters: Vec<(ComponentId, Exporter)>,
     /// The way out for events of incidents, where that is not the records'.
-    pub events_exporter: Option<(ComponentId, Exporter)>,
+    pub events_exporter: Option<ComponentId>,
     /// What serves the agent itself.
     pub extensions: Vec<(ComponentId, Extension)>,
     /// What the agent says of itself.
@@ -98,11 +101,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Every exporter that runs, once.
-    pub fn all_exporters(&self) -> impl Iterator<Item = &(ComponentId, Exporter)> {
-        let of_events = self.events_exporter.iter();
-        let of_events = of_events.filter(|(id, _)| !self.exporters.iter().any(|(known, _)| known == id));
-        self.exporters.iter().chain(of_events)
+    /// The signals that a receiver is to take.
+    pub fn signals_of(&self, receiver: &ComponentId) -> impl Iterator<Item = Signal> {
+        let named = |(_, pipeline): &&(Signal, Pipeline)| pipeline.receivers.contains(receiver);
+        self.pipelines.iter().filter(named).map(|(signal, _)| *signal)
+    }
+
+    /// The signals that leave by an exporter; events of incidents are logs.
+    pub fn signals_to(&self, exporter: &ComponentId) -> impl Iterator<Item = Signal> {
+        let named = |(signal, pipeline): &&(Signal, Pipeline)| {
+            let has_events = *signal == Signal::Logs && self.events_exporter.as_ref() == Some(exporter);
+            has_events || pipeline.exporters.contains(exporter)
+        };
+        self.pipelines.iter().filter(named).map(|(signal, _)| *signal)
     }
 }
 
@@ -184,35 +195,40 @@ pub struct Destination<'s> {
 }
 
 impl Exporter {
-    /// Where it sends.
-    pub fn destination(&self) -> Option<Destination<'_>> {
+    /// Where it sends: the endpoints that are written.
+    pub fn destinations(&self) -> Vec<Destination<'_>> {
         match self {
             Self::OtlpGrpc(queued) => {
                 let otlp = &queued.exporter;
-                Some(Destination {
+                vec![Destination {
                     key: "endpoint",
                     endpoint: &otlp.endpoint,
                     is_encrypted: otlp.is_encrypted(),
                     tls: &otlp.tls,
                     auth: otlp.auth.as_ref(),
-                })
+                }]
             }
             Self::OtlpHttp(queued) => {
                 let otlp = &queued.exporter;
-                let (key, endpoint) = if otlp.logs_endpoint.is_empty() {
-                    ("endpoint", &otlp.endpoint)
-                } else {
-                    ("logs_endpoint", &otlp.logs_endpoint)
-                };
-                Some(Destination {
+                let destination = |(key, endpoint, is_encrypted)| Destination {
                     key,
                     endpoint,
-                    is_encrypted: otlp.is_encrypted(),
+                    is_encrypted,
                     tls: &otlp.tls,
                     auth: otlp.auth.as_ref(),
-                })
+                };
+                otlp.endpoints().map(destination).collect()
             }
-            Self::File(_) | Self::Debug(_) => None,
+            Self::File(_) | Self::Debug(_) => Vec::new(),
+        }
+    }
+
+    /// Says what to write so that it can send these signals.
+    pub(super) fn sends(&self, signals: &[Signal]) -> Result<(), String> {
+        match self {
+            Self::OtlpHttp(queued) => signals.iter().try_for_each(|signal| queued.exporter.sends(*signal)),
+            Self::File(file) if signals.len() > 1 => file.tells_apart(),
+            Self::OtlpGrpc(_) | Self::File(_) | Self::Debug(_) => Ok(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The debug exporter: what passes by, readable on standard output.
 //!
-//! What enters: [`Request`]s. What leaves: one line per request (`basic`) or per record (`detailed`).
+//! What enters: [`Request`]s. What leaves: one line per request (`basic`) or per record (`detailed`); traces and metrics are only
+//! counted.
 //! Promise: never fails a request and never holds one for long; what could not be printed (output closed, or slower
 //! than the stream) is counted. Nothing in a record can move the cursor or break a line.
 //! Absent on purpose: a format to parse. That is the file exporter's.
@@ -17,8 +18,8 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{BoxFuture, Exporter, Refusal, Request};
-use crate::engine::view::{Record, Value, View, severity_name};
+use super::{BoxFuture, Exporter, Refusal, Request, Signal};
+use crate::engine::view::{Record, Value, View, item_count, severity_name};
 
 /// Requests that may wait for a slow output before others are left out.
 const MAX_WAITING: usize = 16;
@@ -105,7 +106,10 @@ impl DebugExporter {
                 let (output, settings) = (self.output.clone(), self.settings.clone());
                 let printing = spawn_blocking(move || {
                     let _place = place;
-                    let lines = describe(&request.body, &settings);
+                    let lines = match request.signal {
+                        Signal::Logs => describe(&request.body, &settings),
+                        signal => count(signal, &request.body),
+                    };
                     let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
                     output.write_all(lines.as_bytes()).and_then(|()| output.flush()).is_ok()
                 });
@@ -127,6 +131,14 @@ impl Exporter for DebugExporter {
             self.print(request).await;
             Ok(Bytes::new())
         })
+    }
+}
+
+fn count(signal: Signal, body: &[u8]) -> String {
+    let bytes = body.len();
+    match item_count(signal, body) {
+        Ok(items) => format!("{items} {}, {bytes} bytes\n", signal.items()),
+        Err(error) => format!("a request of {bytes} bytes that cannot be read: {error}\n"),
     }
 }
 
@@ -399,6 +411,7 @@ mod tests {
         let exporter = DebugExporter::to(Box::new(Closed), Settings::default());
         let deadline = Instant::now() + Duration::from_secs(60);
         let request = Request {
+            signal: Signal::Logs,
             body: Bytes::new(),
             metadata: Metadata::default(),
             deadline,

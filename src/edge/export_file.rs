@@ -2,6 +2,7 @@
 //!
 //! What enters: [`Request`]s. What leaves: one line of OTLP JSON each, or each request's bytes behind their length
 //! (four bytes, big endian).
+//! Requests of every signal go into the one file, as they come; a line says by its first name what it tells of.
 //! Promise: a request is acknowledged when the system has its bytes; a write that failed leaves nothing of itself
 //! behind; `format: proto` is lossless, byte for byte.
 //! Absent on purpose: rotation, compression, and waiting for the disk (what the system holds survives the end of
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use tokio::{task::spawn_blocking, time::timeout_at};
 
 use super::{
-    BoxFuture, Exporter, Refusal, Request,
+    BoxFuture, Exporter, Refusal, Request, Signal,
     transport::otlp_json::{self, to_json},
 };
 
@@ -56,6 +57,16 @@ impl Settings {
             return Err("`path` is missing: write the file that records go to, like ./records.jsonl".into());
         }
         Ok(())
+    }
+
+    /// Says what to write so that requests of several signals can be told apart.
+    pub fn tells_apart(&self) -> Result<(), String> {
+        match self.format {
+            Format::Json => Ok(()),
+            Format::Proto => Err("`format: proto` does not say what a request tells of; write `format: json`, or an exporter of its own \
+                                  for each pipeline"
+                .into()),
+        }
     }
 }
 
@@ -144,7 +155,7 @@ impl FileExporter {
         }
         let (output, format) = (self.output.clone(), self.format);
         let writing = spawn_blocking(move || {
-            let encoded = encode(&request.body, format)?;
+            let encoded = encode(request.signal, &request.body, format)?;
             output
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -209,14 +220,14 @@ fn open(path: &Path, settings: &Settings) -> io::Result<Output> {
     Ok(output)
 }
 
-fn encode(body: &[u8], format: Format) -> Result<Vec<u8>, WriteError> {
+fn encode(signal: Signal, body: &[u8], format: Format) -> Result<Vec<u8>, WriteError> {
     match format {
         Format::Proto => {
             let length = u32::try_from(body.len()).map_err(|error| WriteError::Encode(error.to_string()))?;
             Ok([&length.to_be_bytes()[..], body].concat())
         }
         Format::Json => {
-            let mut line = to_json(&otlp_json::REQUEST, body).map_err(|error| {
+            let mut line = to_json(otlp_json::request(signal), body).map_err(|error| {
                 WriteError::Encode(format!(
                     "not writable as JSON ({error}); `format: proto` takes any request"
                 ))
@@ -266,6 +277,7 @@ mod tests {
 
     fn request(body: Vec<u8>) -> Request {
         Request {
+            signal: Signal::Logs,
             body: body.into(),
             metadata: Metadata::default(),
             deadline: Instant::now() + Duration::from_secs(60),

@@ -24,18 +24,19 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
+use tonic::Code;
 
 use super::{
-    AuthSettings, BoxFuture, Credentials, Exporter, Refusal, Request,
+    AuthSettings, BoxFuture, Credentials, Exporter, Refusal, Request, Signal,
     transport::{
         compression::{self, Compression, HTTP},
         delivery::{Delivery, MAX_RESPONSE_BYTES, Parcel, USER_AGENT, lost},
         framing::next_frame,
         metadata::Headers,
         next_hop,
-        otlp_json::{self, RESPONSE, STATUS},
+        otlp_json::{self, STATUS},
         retry::{self, Failure},
-        retry_after, status,
+        retry_after, signals, status,
         tls::{self, Connector},
     },
 };
@@ -48,8 +49,6 @@ pub use super::transport::{
     tls::ClientSettings as TlsSettings,
 };
 
-/// The path of OTLP logs below a base URL.
-const LOGS_PATH: &str = "/v1/logs";
 /// A connection that is not used for this long is closed, before most servers do.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Characters of a refusal's text that are quoted.
@@ -59,10 +58,14 @@ const QUOTED_CHARS: usize = 500;
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Base URL of the next hop; `/v1/logs` is put behind it.
+    /// Base URL of the next hop; `/v1/logs`, `/v1/traces` or `/v1/metrics` is put behind it.
     pub endpoint: String,
     /// The whole URL for logs, as it stands, instead of `endpoint`.
     pub logs_endpoint: String,
+    /// The whole URL for traces, likewise.
+    pub traces_endpoint: String,
+    /// The whole URL for metrics, likewise.
+    pub metrics_endpoint: String,
     /// How requests are written.
     pub encoding: Encoding,
     /// TLS towards the next hop.
@@ -96,6 +99,8 @@ impl Default for Settings {
         Self {
             endpoint: String::new(),
             logs_endpoint: String::new(),
+            traces_endpoint: String::new(),
+            metrics_endpoint: String::new(),
             encoding: Encoding::default(),
             tls: TlsSettings::default(),
             auth: None,
@@ -110,7 +115,15 @@ impl Default for Settings {
 impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
-        self.url()?;
+        let written = self.endpoints().count();
+        if written == 0 {
+            self.url(Signal::Logs)?;
+        }
+        for signal in Signal::ALL {
+            if !self.endpoint.is_empty() || !self.own_endpoint(signal).1.is_empty() {
+                self.url(signal)?;
+            }
+        }
         self.tls.validate().map_err(|error| format!("`tls`: {error}"))?;
         Headers::new(&self.headers)?;
         if self.timeout.is_zero() {
@@ -121,25 +134,58 @@ impl Settings {
             .map_err(|error| format!("`retry_on_failure`: {error}"))
     }
 
-    /// Whether the endpoint and `tls` together mean TLS (item 20).
-    pub fn is_encrypted(&self) -> bool {
-        self.url().is_ok_and(|url| url.scheme_str() == Some("https"))
+    /// The endpoints that are written: their keys, what stands there, and whether that and `tls` together mean TLS (item 20).
+    pub fn endpoints(&self) -> impl Iterator<Item = (&'static str, &str, bool)> {
+        let own = Signal::ALL.map(|signal| self.own_endpoint(signal));
+        let written = [("endpoint", self.endpoint.as_str())].into_iter().chain(own);
+        written
+            .filter(|(_, endpoint)| !endpoint.is_empty())
+            .map(|(key, endpoint)| {
+                let url = next_hop::url(key, endpoint, "", &self.tls);
+                (key, endpoint, url.is_ok_and(|url| url.scheme_str() == Some("https")))
+            })
     }
 
-    fn url(&self) -> Result<Uri, String> {
-        if self.logs_endpoint.is_empty() {
-            next_hop::url("endpoint", &self.endpoint, LOGS_PATH, &self.tls)
-        } else {
-            next_hop::url("logs_endpoint", &self.logs_endpoint, "", &self.tls)
+    /// Says what to write so that requests of `signal` have somewhere to go.
+    pub fn sends(&self, signal: Signal) -> Result<(), String> {
+        match self.url(signal) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!(
+                "no endpoint for {signal}; write `{}: URL` there, or `endpoint: URL` for all signals",
+                self.own_endpoint(signal).0
+            )),
         }
     }
+
+    /// The endpoint of one signal, and its key.
+    fn own_endpoint(&self, signal: Signal) -> (&'static str, &str) {
+        match signal {
+            Signal::Logs => ("logs_endpoint", &self.logs_endpoint),
+            Signal::Traces => ("traces_endpoint", &self.traces_endpoint),
+            Signal::Metrics => ("metrics_endpoint", &self.metrics_endpoint),
+        }
+    }
+
+    fn url(&self, signal: Signal) -> Result<Uri, String> {
+        match self.own_endpoint(signal) {
+            (_, "") => next_hop::url("endpoint", &self.endpoint, signals::url_path(signal), &self.tls),
+            (key, endpoint) => next_hop::url(key, endpoint, "", &self.tls),
+        }
+    }
+}
+
+/// Where requests of one signal go.
+#[derive(Clone)]
+struct Hop {
+    signal: Signal,
+    url: Uri,
+    client: Client<Connector, Full<Bytes>>,
 }
 
 /// One destination.
 pub struct HttpExporter {
     delivery: Delivery,
-    client: Client<Connector, Full<Bytes>>,
-    url: Uri,
+    hops: Vec<Hop>,
     encoding: Encoding,
     headers: Headers,
     lanes: Semaphore,
@@ -149,13 +195,25 @@ impl HttpExporter {
     /// Prepares a destination; connects when the first request comes. `seed` drives the jitter of retries.
     pub fn new(settings: &Settings, seed: u64) -> Result<Self, String> {
         settings.validate()?;
-        let url = settings.url()?;
-        let name = url.authority().map_or_else(String::new, ToString::to_string);
-        let connector = Connector::to(&url, &settings.tls, &[tls::HTTP_1]).map_err(|problem| problem.to_string())?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .build(connector);
+        let mut hops: Vec<Hop> = Vec::new();
+        for signal in Signal::ALL {
+            // A signal without an address is one that no pipeline sends by this exporter.
+            let Ok(url) = settings.url(signal) else { continue };
+            let same = hops
+                .iter()
+                .find(|hop| (hop.url.scheme(), hop.url.authority()) == (url.scheme(), url.authority()));
+            let client = match same {
+                Some(hop) => hop.client.clone(),
+                None => client(&url, &settings.tls)?,
+            };
+            hops.push(Hop { signal, url, client });
+        }
+        let mut names: Vec<&str> = hops
+            .iter()
+            .filter_map(|hop| Some(hop.url.authority()?.as_str()))
+            .collect();
+        names.dedup();
+        let name = names.join(", ");
         Ok(Self {
             delivery: Delivery::new(
                 name,
@@ -164,8 +222,7 @@ impl HttpExporter {
                 settings.retry_on_failure.clone(),
                 seed,
             ),
-            client,
-            url,
+            hops,
             encoding: settings.encoding,
             headers: Headers::new(&settings.headers)?,
             lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
@@ -187,7 +244,7 @@ impl HttpExporter {
     async fn deliver(&self, mut request: Request) -> Result<Bytes, Refusal> {
         if self.encoding == Encoding::Json && !request.body.is_empty() {
             let bytes = request.body.len() as u64;
-            request.body = json(request.body)
+            request.body = json(request.signal, request.body)
                 .await
                 .map_err(|refusal| self.delivery.refused(refusal, bytes))?;
         }
@@ -197,22 +254,30 @@ impl HttpExporter {
     }
 
     async fn attempt(&self, parcel: Parcel, until: Instant) -> Result<Bytes, Failure> {
-        let request = self.request(parcel).await;
-        let response = self.client.request(request).await.map_err(|error| lost(&error))?;
+        let signal = parcel.signal;
+        let Some(hop) = self.hops.iter().find(|hop| hop.signal == signal) else {
+            return Err(Failure::Final {
+                code: Code::Unimplemented,
+                message: format!("this exporter has no endpoint for {signal}"),
+                details: Bytes::new(),
+            });
+        };
+        let request = self.request(hop.url.clone(), parcel).await;
+        let response = hop.client.request(request).await.map_err(|error| lost(&error))?;
         let (parts, body) = response.into_parts();
         // What the status says stands, however the body goes on: half an answer is no reason to send again.
         let read = timeout_at(until, self.read(&parts.headers, body)).await;
         let said = read.unwrap_or_default();
         if parts.status.is_success() {
-            return Ok(acknowledgement(&parts.headers, said));
+            return Ok(acknowledgement(signal, &parts.headers, said));
         }
         Err(failure(parts.status, &parts.headers, &said, Timestamp::now()))
     }
 
-    async fn request(&self, parcel: Parcel) -> HttpRequest<Full<Bytes>> {
+    async fn request(&self, url: Uri, parcel: Parcel) -> HttpRequest<Full<Bytes>> {
         let mut request = HttpRequest::new(Full::new(parcel.payload));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.clone();
+        *request.uri_mut() = url;
         let headers = request.headers_mut();
         self.headers.write_with_credentials(&parcel.metadata, headers).await;
         // Exactly so, without parameters: Loki compares it (item 22).
@@ -253,8 +318,15 @@ impl Exporter for HttpExporter {
     }
 }
 
-async fn json(protobuf: Bytes) -> Result<Bytes, Refusal> {
-    let written = spawn_blocking(move || otlp_json::to_json(&otlp_json::REQUEST, &protobuf)).await;
+fn client(url: &Uri, tls: &TlsSettings) -> Result<Client<Connector, Full<Bytes>>, String> {
+    let connector = Connector::to(url, tls, &[tls::HTTP_1]).map_err(|problem| problem.to_string())?;
+    let mut client = Client::builder(TokioExecutor::new());
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE);
+    Ok(client.build(connector))
+}
+
+async fn json(signal: Signal, protobuf: Bytes) -> Result<Bytes, Refusal> {
+    let written = spawn_blocking(move || otlp_json::to_json(otlp_json::request(signal), &protobuf)).await;
     match written {
         Ok(Ok(json)) => Ok(json.into()),
         Ok(Err(error)) => Err(Refusal::Malformed(format!(
@@ -284,11 +356,14 @@ impl MediaType {
     }
 }
 
-/// The `ExportLogsServiceResponse` in an answer that is a success; empty when it holds none.
-fn acknowledgement(headers: &HeaderMap, body: Bytes) -> Bytes {
+/// The signal's response in an answer that is a success; empty when it holds none.
+fn acknowledgement(signal: Signal, headers: &HeaderMap, body: Bytes) -> Bytes {
     match MediaType::of(headers) {
         MediaType::Protobuf => body,
-        MediaType::Json => otlp_json::to_protobuf(&RESPONSE, &body).map_or_else(|_| Bytes::new(), Bytes::from),
+        MediaType::Json => {
+            let response = otlp_json::to_protobuf(otlp_json::response(signal), &body);
+            response.map_or_else(|_| Bytes::new(), Bytes::from)
+        }
         MediaType::Other => Bytes::new(),
     }
 }
@@ -344,8 +419,6 @@ fn said(headers: &HeaderMap, body: &Bytes) -> (String, Bytes) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use tonic::Code;
-
     use super::*;
 
     const NOW: &str = "2026-11-22T19:35:10Z";
@@ -437,11 +510,24 @@ mod tests {
                     headers: {X-Scope-OrgID: {from_context: X-Scope-OrgID}}";
         let settings: Settings = serde_yaml::from_str(yaml).unwrap();
         assert_eq!(settings.validate(), Ok(()));
-        assert_eq!(settings.url().unwrap(), "http://loki:3100/otlp/v1/logs");
+        assert_eq!(settings.url(Signal::Logs).unwrap(), "http://loki:3100/otlp/v1/logs");
         let written = serde_yaml::to_string(&settings).unwrap();
         assert_eq!(serde_yaml::from_str::<Settings>(&written).unwrap(), settings);
         let settings: Settings = serde_yaml::from_str("{logs_endpoint: 'http://a/b', endpoint: 'http://c'}").unwrap();
-        assert_eq!(settings.url().unwrap(), "http://a/b", "as it stands");
+        assert_eq!(settings.url(Signal::Logs).unwrap(), "http://a/b", "as it stands");
+        assert_eq!(settings.url(Signal::Traces).unwrap(), "http://c/v1/traces");
+        let settings: Settings = serde_yaml::from_str("{traces_endpoint: 'https://a/b'}").unwrap();
+        assert_eq!((settings.validate(), settings.sends(Signal::Traces)), (Ok(()), Ok(())));
+        assert_eq!(
+            settings.endpoints().collect::<Vec<_>>(),
+            [("traces_endpoint", "https://a/b", true)]
+        );
+        assert!(
+            settings
+                .sends(Signal::Logs)
+                .unwrap_err()
+                .contains("`logs_endpoint: URL`")
+        );
         assert!(
             Settings::default()
                 .validate()

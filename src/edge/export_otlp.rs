@@ -1,6 +1,6 @@
 //! The OTLP gRPC exporter: the bytes of each request to a next hop, unchanged.
 //!
-//! What enters: [`Request`]s. What leaves: calls of `LogsService/Export`, and the next hop's response bytes.
+//! What enters: [`Request`]s. What leaves: calls of `Export` of their signal's service, and the next hop's response bytes.
 //! Promise (item numbers of CONFORMANCE.md: 16–21): what can succeed later is tried again within the caller's deadline,
 //! what cannot is reported with the next hop's own words; a request is compressed once, and every attempt sends the
 //! same bytes; nothing a next hop answers is trusted in size or form.
@@ -29,14 +29,13 @@ use tower_service::Service;
 use super::{
     AuthSettings, BoxFuture, Credentials, Exporter, Refusal, Request,
     transport::{
-        EXPORT_PATH,
         compression::{self, Compression, GRPC},
         delivery::{Delivery, MAX_RESPONSE_BYTES, Parcel, USER_AGENT, lost},
         framing::{Assembler, Outgoing, next_frame},
         metadata::Headers,
         next_hop,
         retry::{self, Failure},
-        status,
+        signals, status,
         tls::{self, Connector},
     },
 };
@@ -187,6 +186,7 @@ impl OtlpExporter {
 
     async fn call(&self, parcel: Parcel, until: Instant) -> HttpRequest<Body> {
         let Parcel {
+            signal,
             payload,
             encoding,
             metadata,
@@ -194,7 +194,7 @@ impl OtlpExporter {
         let mut request = HttpRequest::new(Body::new(Outgoing::new(payload, encoding)));
         *request.method_mut() = Method::POST;
         *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = Uri::from_static(EXPORT_PATH);
+        *request.uri_mut() = Uri::from_static(signals::export_path(signal));
         let headers = request.headers_mut();
         self.headers.write_with_credentials(&metadata, headers).await;
         headers.insert(header::TE, HeaderValue::from_static("trailers"));

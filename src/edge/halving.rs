@@ -1,7 +1,7 @@
-//! What a destination finds too large is sent in halves, and their halves, until one record is left that is too large alone.
+//! What a destination finds too large is sent in halves, and their halves, until one item is left that is too large alone.
 //!
 //! What enters: [`Request`]s. What leaves: the same, or parts of it, to the exporter inside; one answer for all parts.
-//! Promises: parts go in order; a record that is too large by itself stops no other one: it is reported in a
+//! Promises: parts go in order; an item that is too large by itself stops no other one: it is reported in a
 //! `partial_success`, never as a refusal of the whole. A request that was not halved has the destination's own answer.
 //! A destination that becomes unavailable between two parts has the caller send all again: what was delivered of it arrives
 //! twice. Absent on purpose: what a queue does about that (it remembers what is left), and any limit of our own: only
@@ -38,14 +38,16 @@ impl Halving {
 
     async fn deliver(&self, request: Request) -> Result<Bytes, Refusal> {
         let Request {
+            signal,
             body,
             metadata,
             deadline,
         } = request;
-        let mut parts = Parts::of(body);
+        let mut parts = Parts::of(signal, body);
         let mut said = PartialSuccess::default();
         while let Some(part) = parts.next() {
             let sent = self.inner.export(Request {
+                signal,
                 body: part.clone(),
                 metadata: metadata.clone(),
                 deadline,
@@ -59,17 +61,18 @@ impl Halving {
                     return Err(Refusal::Unavailable { message, retry_after });
                 }
                 Err(refusal) => {
-                    let records = view::record_count(&part).unwrap_or_default();
+                    let items = view::item_count(signal, &part).unwrap_or_default();
                     if let Some(left_out) = self.rejected.admit() {
                         tracing::warn!(
-                            records,
+                            items,
                             bytes = part.len(),
                             left_out,
-                            "{refusal}; the other records went on"
+                            "{refusal}; the other {} went on",
+                            signal.items()
                         );
                     }
                     said.add(PartialSuccess {
-                        rejected_log_records: records as i64,
+                        rejected_items: items as i64,
                         error_message: refusal.to_string(),
                     });
                 }

@@ -47,6 +47,7 @@ pub use transport::{
     receiver::{Common, Protocol, Receiver},
 };
 
+pub use crate::engine::view::Signal;
 use auth::Nobody;
 pub use auth::{AuthError, AuthSettings, Authenticator, Credentials, Stranger};
 pub use desk::{
@@ -81,9 +82,11 @@ impl Metadata {
     }
 }
 
-/// One `ExportLogsServiceRequest` on its way, still as the bytes it came in (or, outbound, with our attributes spliced in).
+/// One export request on its way, still as the bytes it came in (or, outbound, with our attributes spliced in).
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// What it tells of: logs, `ExportLogsServiceRequest`, or another.
+    pub signal: Signal,
     /// The protobuf bytes, uncompressed.
     pub body: Bytes,
     /// What the caller said beside the bytes.
@@ -144,14 +147,60 @@ pub trait Intake: Send + Sync + 'static {
     fn ready(&self) -> Result<(), Refusal> {
         Ok(())
     }
-    /// Takes one request; `Ok` holds the `ExportLogsServiceResponse` bytes for the caller.
+    /// Takes one request; `Ok` holds the bytes of its signal's response for the caller.
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+}
+
+/// Where a receiver hands the requests of each signal. One that is not here is not served.
+#[derive(Clone, Default)]
+pub struct Intakes(Vec<(Signal, Arc<dyn Intake>)>);
+
+impl Intakes {
+    /// With `intake` for `signal`.
+    #[must_use]
+    pub fn with(mut self, signal: Signal, intake: Arc<dyn Intake>) -> Self {
+        self.0.retain(|(known, _)| *known != signal);
+        self.0.push((signal, intake));
+        self
+    }
+
+    /// That of `signal`.
+    pub fn of(&self, signal: Signal) -> Option<&Arc<dyn Intake>> {
+        let found = self.0.iter().find(|(known, _)| *known == signal);
+        found.map(|(_, intake)| intake)
+    }
+
+    /// Those of `signals` alone.
+    #[must_use]
+    pub fn only(&self, signals: impl Iterator<Item = Signal>) -> Self {
+        let found = signals.filter_map(|signal| Some((signal, Arc::clone(self.of(signal)?))));
+        Self(found.collect())
+    }
+
+    /// Each behind what `entry` makes of it.
+    #[must_use]
+    pub fn behind(self, entry: impl Fn(Signal, Arc<dyn Intake>) -> Arc<dyn Intake>) -> Self {
+        let behind = |(signal, intake)| (signal, entry(signal, intake));
+        Self(self.0.into_iter().map(behind).collect())
+    }
+
+    /// The signals that are served.
+    pub fn signals(&self) -> impl Iterator<Item = Signal> + '_ {
+        self.0.iter().map(|(signal, _)| *signal)
+    }
+}
+
+impl From<Arc<dyn Intake>> for Intakes {
+    /// For logs alone.
+    fn from(intake: Arc<dyn Intake>) -> Self {
+        Self::default().with(Signal::Logs, intake)
+    }
 }
 
 /// A way out. `Ok` means the destination has accepted the bytes, or a queue has them on disk; retries happen inside, never past
 /// `request.deadline`.
 pub trait Exporter: Send + Sync + 'static {
-    /// Sends one request; `Ok` holds the destination's `ExportLogsServiceResponse` bytes, possibly with a `partial_success`.
+    /// Sends one request; `Ok` holds the bytes of the destination's response, possibly with a `partial_success`.
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>>;
 }
 
@@ -167,12 +216,10 @@ pub trait Reserved: Send {
     fn keep(self: Box<Self>, request: Request) -> BoxFuture<'static, Result<(), Refusal>>;
 }
 
-/// How many records the response of a destination reports as rejected.
-pub fn rejected_log_records(response: &[u8]) -> u64 {
+/// How many items the response of a destination reports as rejected.
+pub fn rejected_items(response: &[u8]) -> u64 {
     let partial = transport::partial_success::read(response).ok().flatten();
-    partial.map_or(0, |partial| {
-        u64::try_from(partial.rejected_log_records).unwrap_or_default()
-    })
+    partial.map_or(0, |partial| u64::try_from(partial.rejected_items).unwrap_or_default())
 }
 
 /// Where what was learned survives a restart. Calls block: never from an async thread.

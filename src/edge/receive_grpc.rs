@@ -1,7 +1,7 @@
-//! The OTLP gRPC receiver: `LogsService/Export`, the bytes of each request handed on as they are.
+//! The OTLP gRPC receiver: `Export` of the signals that pipelines take, the bytes of each request handed on as they are.
 //!
-//! What enters: calls of OTLP clients (item numbers of CONFORMANCE.md: 1, 2, 4, 6–9). What leaves: [`Request`]s to an
-//! [`Intake`], and its answer to the caller.
+//! What enters: calls of OTLP clients (item numbers of CONFORMANCE.md: 1, 2, 4, 6–9). What leaves: [`Request`]s to the
+//! [`Intake`] of their signal, and its answer to the caller.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`,
 //! what cannot never looks as if it could; bytes, requests and connections held at the same time are bounded; nothing is
 //! decoded; of a caller that must be known and is not, no byte of the body is read.
@@ -17,16 +17,16 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    AuthSettings,
+    AuthSettings, Signal,
     transport::{
-        EXPORT_PATH, MIB,
+        MIB,
         admission::Place,
         compression::{self, Compression, GRPC},
         connections::Limits,
         framing::{Assembler, FramingError, Outgoing, Payload, next_frame},
         receiver::{self, Common, Protocol},
         reception::{self, Reception},
-        tls,
+        signals, tls,
     },
 };
 
@@ -158,12 +158,16 @@ impl Service {
         if let Err((status, _)) = self.reception.know(&mut parts.headers).await {
             return status.into_http();
         }
-        if parts.uri.path() != EXPORT_PATH {
+        let path = parts.uri.path();
+        let Some(signal) = signals::of_export_path(path) else {
             self.reception.count_unknown();
-            return Status::unimplemented(unknown_method(parts.uri.path())).into_http();
+            return Status::unimplemented(self.unknown_method(path)).into_http();
+        };
+        if let Err(message) = self.reception.serves(signal) {
+            return Status::unimplemented(message).into_http();
         }
         let accepted = Compression::accepted_by(&parts.headers, &GRPC);
-        match self.export(parts.headers, body).await {
+        match self.export(signal, parts.headers, body).await {
             Ok(message) => success(message, accepted).await,
             Err(status) => {
                 self.reception.count_refusal(&status);
@@ -172,16 +176,16 @@ impl Service {
         }
     }
 
-    async fn export<B>(&self, headers: HeaderMap, body: B) -> Result<Bytes, Status>
+    async fn export<B>(&self, signal: Signal, headers: HeaderMap, body: B) -> Result<Bytes, Status>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let deadline = caller_timeout(&headers).map(|timeout| Instant::now() + reception::answer_within(timeout));
-        let mut place = self.reception.enter()?;
+        let mut place = self.reception.enter(signal)?;
         let encoding = Compression::of(&headers, &GRPC).map_err(unknown_encoding)?;
         let reading = self.read(body, encoding, &mut place);
         let body = self.reception.arrived(deadline, reading).await?;
-        self.reception.hand_on(body, headers, deadline).await
+        self.reception.hand_on(signal, body, headers, deadline).await
     }
 
     /// The message of the call, decompressed.
@@ -207,6 +211,15 @@ impl Service {
             ));
         }
         self.reception.decompressed(bytes, encoding, place).await
+    }
+
+    fn unknown_method(&self, path: &str) -> String {
+        if let Some(message) = signals::profiles(path) {
+            return message.to_owned();
+        }
+        let path: String = path.chars().take(200).collect();
+        let served: Vec<&str> = self.reception.signals().map(signals::export_path).collect();
+        format!("Harbinger does not have {path}; it serves {}", served.join(", "))
     }
 
     fn unreadable(&self, error: FramingError) -> Status {
@@ -246,20 +259,6 @@ fn not_grpc() -> Response<Outgoing> {
     let mut response = Response::new(Outgoing::default());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
-}
-
-fn unknown_method(path: &str) -> String {
-    let path: String = path.chars().take(200).collect();
-    for (signal, other) in [
-        ("traces", ".trace.v1."),
-        ("metrics", ".metrics.v1."),
-        ("profiles", ".profiles."),
-    ] {
-        if path.contains(other) {
-            return format!("Harbinger takes logs only; send {signal} elsewhere. It serves {EXPORT_PATH}");
-        }
-    }
-    format!("Harbinger does not have {path}; it serves {EXPORT_PATH}")
 }
 
 fn unknown_encoding(name: String) -> Status {
@@ -350,7 +349,8 @@ mod tests {
     }
 
     fn call<B>(timeout: Option<&str>, body: B) -> HttpRequest<B> {
-        let mut request = HttpRequest::post(EXPORT_PATH).header("content-type", "application/grpc");
+        let mut request =
+            HttpRequest::post(signals::export_path(Signal::Logs)).header("content-type", "application/grpc");
         if let Some(timeout) = timeout {
             request = request.header("grpc-timeout", timeout);
         }

@@ -1,15 +1,14 @@
-//! The OTLP/HTTP receiver: `POST /v1/logs`, in protobuf or JSON.
+//! The OTLP/HTTP receiver: `POST /v1/logs`, and the paths of the other signals that pipelines take, in protobuf or JSON.
 //!
 //! What enters: HTTP/1.1 and HTTP/2 requests of OTLP clients (item numbers of CONFORMANCE.md: 1–9). What leaves:
-//! [`Request`](super::Request)s to an [`Intake`], always protobuf, and its answer in the request's own encoding.
+//! [`Request`](super::Request)s to the intake of their signal, always protobuf, and its answer in the request's own encoding.
 //! Promise: protobuf is handed on as it came, byte for byte; JSON is translated once; every refusal is a `google.rpc.Status`
 //! that says what to do, with an HTTP status that clients retry only where the same bytes can succeed later.
-//! Absent on purpose: how TLS and authentication work, CORS, and paths for other signals, which are told where
-//! they are wrong.
+//! Absent on purpose: how TLS and authentication work, and CORS.
 
 mod answer;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Version, header};
@@ -22,7 +21,7 @@ use tonic::Status;
 use answer::{Encoding, failure, success};
 
 use super::{
-    AuthSettings, Intake,
+    AuthSettings, Intakes, Signal,
     transport::{
         MIB,
         admission::Place,
@@ -32,7 +31,7 @@ use super::{
         otlp_json::{self, JsonError},
         receiver::{self, Common, Protocol},
         reception::{READ_TIMEOUT, Reception},
-        status, tls,
+        signals, status, tls,
     },
 };
 
@@ -57,6 +56,10 @@ pub struct Settings {
     pub auth: Option<AuthSettings>,
     /// The path that takes logs.
     pub logs_url_path: String,
+    /// The path that takes traces, where a pipeline does.
+    pub traces_url_path: String,
+    /// The path that takes metrics, where a pipeline does.
+    pub metrics_url_path: String,
     /// Largest request in bytes, after decompression.
     pub max_request_body_size: usize,
     /// Keep the callers' headers for exporters (`from_context`).
@@ -81,7 +84,9 @@ impl Default for Settings {
             endpoint: "localhost:4318".into(),
             tls: None,
             auth: None,
-            logs_url_path: "/v1/logs".into(),
+            logs_url_path: signals::url_path(Signal::Logs).into(),
+            traces_url_path: signals::url_path(Signal::Traces).into(),
+            metrics_url_path: signals::url_path(Signal::Metrics).into(),
             max_request_body_size: 64 * MIB,
             include_metadata: false,
             max_connections: 1024,
@@ -97,11 +102,21 @@ impl Settings {
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
         self.common().validate("localhost:4318")?;
-        if !self.logs_url_path.starts_with('/') || self.logs_url_path.contains(['?', '#', ' ']) {
-            return Err(format!(
-                "`logs_url_path: {}` is not a path: write one that begins with a slash, like /v1/logs",
-                self.logs_url_path
-            ));
+        let paths = self.paths();
+        for (index, (signal, path)) in paths.iter().enumerate() {
+            let other = paths.iter().skip(index + 1).find(|(_, other)| other == path);
+            if let Some((other, _)) = other {
+                return Err(format!(
+                    "`{other}_url_path: {path}` is where {signal} go: give each signal a path of its own, like {}",
+                    signals::url_path(*other)
+                ));
+            }
+            if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+                return Err(format!(
+                    "`{signal}_url_path: {path}` is not a path: write one that begins with a slash, like {}",
+                    signals::url_path(*signal)
+                ));
+            }
         }
         if !(1..4096 * MIB).contains(&self.max_request_body_size) {
             return Err(
@@ -112,6 +127,18 @@ impl Settings {
             return Err("`read_header_timeout` must be more than 0s, for example 1m".into());
         }
         Ok(())
+    }
+
+    /// The path of each signal.
+    fn paths(&self) -> [(Signal, String); Signal::ALL.len()] {
+        Signal::ALL.map(|signal| {
+            let path = match signal {
+                Signal::Logs => &self.logs_url_path,
+                Signal::Traces => &self.traces_url_path,
+                Signal::Metrics => &self.metrics_url_path,
+            };
+            (signal, path.clone())
+        })
     }
 }
 
@@ -151,7 +178,7 @@ impl Protocol for Settings {
     fn handler(&self, reception: Reception) -> Handler {
         Handler {
             reception,
-            path: self.logs_url_path.clone(),
+            paths: self.paths(),
         }
     }
 
@@ -163,16 +190,24 @@ impl Protocol for Settings {
 /// A receiver of OTLP by HTTP.
 pub type Receiver = receiver::Receiver<Settings>;
 
+/// What a request tells of, and how it is written.
+#[derive(Clone, Copy)]
+struct Coming {
+    signal: Signal,
+    encoding: Encoding,
+    compression: Compression,
+}
+
 /// Answers requests.
 pub struct Handler {
     reception: Reception,
-    path: String,
+    paths: [(Signal, String); Signal::ALL.len()],
 }
 
 impl Handler {
     /// Without a socket, an authenticator or a connection around it, as fuzzing calls it.
-    pub fn alone(settings: &Settings, intake: Arc<dyn Intake>) -> Self {
-        settings.handler(settings.common().reception(intake))
+    pub fn alone(settings: &Settings, intakes: impl Into<Intakes>) -> Self {
+        settings.handler(settings.common().reception(intakes))
     }
 
     /// Answers one request.
@@ -192,21 +227,17 @@ impl Handler {
         let version = parts.version;
         let mut begun = false;
         let response = match self.served(&parts) {
-            Ok((encoding, compression)) => {
+            Ok(coming) => {
                 let accepted = Compression::accepted_by(&parts.headers, &HTTP);
-                let exported = self.export(parts.headers, &mut body, encoding, compression, &mut begun);
-                match exported.await {
-                    Ok(message) => success(message, encoding, accepted).await,
+                match self.export(coming, parts.headers, &mut body, &mut begun).await {
+                    Ok(message) => success(coming.signal, message, coming.encoding, accepted).await,
                     Err(refusal) => {
                         self.reception.count_refusal(&refusal);
-                        failure(status::to_http(&refusal), &refusal, Some(encoding))
+                        failure(status::to_http(&refusal), &refusal, Some(coming.encoding))
                     }
                 }
             }
-            Err((code, refusal)) => {
-                self.reception.count_unknown();
-                failure(code, &refusal, Encoding::of(&parts.headers))
-            }
+            Err((code, refusal)) => failure(code, &refusal, Encoding::of(&parts.headers)),
         };
         // A caller of HTTP/1 that is still sending reads no answer from a connection that is closed for it. One that waits
         // for leave to send is given none.
@@ -217,17 +248,19 @@ impl Handler {
         response
     }
 
-    /// How the request is written; or why nothing like it is served.
-    fn served(&self, parts: &http::request::Parts) -> Result<(Encoding, Compression), (StatusCode, Status)> {
-        if parts.uri.path() != self.path {
-            let message = self.wrong_path(parts.uri.path());
-            return Err((StatusCode::NOT_FOUND, Status::not_found(message)));
-        }
+    /// What comes, and how it is written; or why nothing like it is served.
+    fn served(&self, parts: &http::request::Parts) -> Result<Coming, (StatusCode, Status)> {
+        let signal = self.signal(parts.uri.path())?;
+        let unserved = |code: StatusCode, status: Status| {
+            self.reception.count_unknown();
+            (code, status)
+        };
         if parts.method != Method::POST {
-            let message = format!("{} takes POST, not {}", self.path, parts.method);
-            return Err((StatusCode::METHOD_NOT_ALLOWED, Status::unimplemented(message)));
+            let message = format!("{} takes POST, not {}", parts.uri.path(), parts.method);
+            return Err(unserved(StatusCode::METHOD_NOT_ALLOWED, Status::unimplemented(message)));
         }
-        let unsupported = |message: String| (StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::invalid_argument(message));
+        let unsupported =
+            |message: String| unserved(StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::invalid_argument(message));
         let encoding = Encoding::of(&parts.headers).ok_or_else(|| {
             unsupported("the content type must be application/x-protobuf or application/json".to_owned())
         })?;
@@ -236,43 +269,74 @@ impl Handler {
                 "`content-encoding: {name}` is not supported; use gzip, zstd or none"
             ))
         })?;
-        Ok((encoding, compression))
+        Ok(Coming {
+            signal,
+            encoding,
+            compression,
+        })
+    }
+
+    /// The signal that a path takes, if a pipeline does.
+    fn signal(&self, path: &str) -> Result<Signal, (StatusCode, Status)> {
+        let known = self.paths.iter().find(|(_, known)| known == path);
+        // Where a signal's path is another one, whoever sends it to the usual one is told so below.
+        let usual = || {
+            let mut unserved = Signal::ALL.into_iter().filter(|signal| self.path(*signal).is_none());
+            unserved.find(|signal| path.ends_with(signals::url_path(*signal)))
+        };
+        let not_found = |message: String| (StatusCode::NOT_FOUND, Status::not_found(message));
+        match known.map(|(signal, _)| *signal).or_else(usual) {
+            Some(signal) => self.reception.serves(signal).map(|()| signal).map_err(not_found),
+            None => {
+                self.reception.count_unknown();
+                Err(not_found(self.wrong_path(path)))
+            }
+        }
+    }
+
+    /// Where a signal is taken, if it is.
+    fn path(&self, signal: Signal) -> Option<&str> {
+        let served = self.reception.signals().any(|served| served == signal);
+        let mut paths = self.paths.iter().filter(|(known, _)| served && *known == signal);
+        paths.next().map(|(_, path)| path.as_str())
     }
 
     fn wrong_path(&self, path: &str) -> String {
-        let served = &self.path;
-        for signal in ["traces", "metrics"] {
-            if path.ends_with(&format!("/v1/{signal}")) {
-                return format!(
-                    "Harbinger takes logs only: send {signal} elsewhere, by setting \
-                     OTEL_EXPORTER_OTLP_{}_ENDPOINT in the sender; logs go to {served}",
-                    signal.to_ascii_uppercase()
-                );
-            }
+        if let Some(message) = signals::profiles(path) {
+            return message.to_owned();
         }
-        if path == super::transport::EXPORT_PATH {
+        let served = Signal::ALL
+            .into_iter()
+            .filter_map(|signal| Some((signal, self.path(signal)?)));
+        let served: Vec<String> = served.map(|(signal, path)| format!("{signal} go to {path}")).collect();
+        let served = served.join(", ");
+        if signals::of_export_path(path).is_some() {
             return format!(
                 "this port takes OTLP by HTTP; send gRPC to `receivers.otlp.protocols.grpc` (port 4317), or let the \
-                 sender speak http/protobuf to {served}"
+                 sender speak http/protobuf: {served}"
             );
         }
         let path: String = path.chars().take(200).collect();
-        format!("nothing is served at {path}; logs go to {served}")
+        format!("nothing is served at {path}; {served}")
     }
 
     /// Takes a request; `begun` says whether its body was looked at.
     async fn export<B>(
         &self,
+        coming: Coming,
         headers: HeaderMap,
         body: &mut B,
-        encoding: Encoding,
-        compression: Compression,
         begun: &mut bool,
     ) -> Result<Bytes, Status>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let mut place = self.reception.enter()?;
+        let Coming {
+            signal,
+            encoding,
+            compression,
+        } = coming;
+        let mut place = self.reception.enter(signal)?;
         let announced = body.size_hint().lower();
         if announced > self.reception.limit() as u64 {
             return Err(self.over_limit());
@@ -282,10 +346,10 @@ impl Handler {
         let mut message = self.reception.arrived(None, reading).await?;
         if encoding == Encoding::Json {
             let json = message.len();
-            message = self.protobuf(message).await?;
+            message = self.protobuf(signal, message).await?;
             self.reception.hold(&mut place, message.len().saturating_sub(json))?;
         }
-        self.reception.hand_on(message, headers, None).await
+        self.reception.hand_on(signal, message, headers, None).await
     }
 
     /// The body, decompressed.
@@ -324,9 +388,9 @@ impl Handler {
             .too_large(format!("the request is over the limit of {limit} bytes"))
     }
 
-    async fn protobuf(&self, json: Bytes) -> Result<Bytes, Status> {
+    async fn protobuf(&self, signal: Signal, json: Bytes) -> Result<Bytes, Status> {
         let is_small = json.len() < BLOCKING_FROM_BYTES;
-        let translate = move || otlp_json::to_protobuf(&otlp_json::REQUEST, &json).map(Bytes::from);
+        let translate = move || otlp_json::to_protobuf(otlp_json::request(signal), &json).map(Bytes::from);
         let wrong = |error: JsonError| Status::invalid_argument(format!("not OTLP JSON: {error}"));
         if is_small {
             return translate().map_err(wrong);
@@ -358,7 +422,7 @@ where
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use http::HeaderValue;
     use http_body_util::BodyExt;
@@ -368,7 +432,7 @@ mod tests {
         super::transport::{admission::Admission, reception::Bounds},
         *,
     };
-    use crate::edge::{BoxFuture, Refusal, Request};
+    use crate::edge::{BoxFuture, Intake, Refusal, Request};
 
     /// Never answers; remembers the deadline it was given.
     #[derive(Default)]
@@ -407,9 +471,9 @@ mod tests {
             include_metadata: false,
             admission: admission.clone(),
         };
-        let reception = Reception::new(Arc::new(Silent::default()), bounds, Arc::default());
-        let path = "/v1/logs".to_owned();
-        (Handler { reception, path }, admission)
+        let silent: Arc<dyn Intake> = Arc::new(Silent::default());
+        let reception = Reception::new(silent, bounds, Arc::default());
+        (Settings::default().handler(reception), admission)
     }
 
     fn post<B>(content_encoding: Compression, body: B) -> HttpRequest<B> {
@@ -480,6 +544,13 @@ mod tests {
                     ..default()
                 },
                 "logs_url_path",
+            ),
+            (
+                Settings {
+                    metrics_url_path: "/v1/traces".into(),
+                    ..default()
+                },
+                "metrics_url_path",
             ),
             (
                 Settings {

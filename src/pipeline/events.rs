@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Tellings, now_unix_nano},
+    edge::{BoxFuture, Exporter, Listener, Metadata, Request, Signal, Tellings, now_unix_nano},
     engine::{
         correlate::{Change, Happened},
         tell::Report,
@@ -146,6 +146,7 @@ impl Events {
         let headers = named(&self.tenants.from_context).into_iter();
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value));
         Request {
+            signal: Signal::Logs,
             body: Bytes::from(event(&sender, batch)),
             metadata: Metadata(headers.collect()),
             deadline: Instant::now() + PATIENCE,

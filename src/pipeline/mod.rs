@@ -15,10 +15,13 @@ pub mod fan_out;
 pub mod feedback;
 mod fitting;
 pub mod incidents;
+pub mod items;
 mod judged;
 mod memory;
+pub mod pass_through;
 pub mod received;
 pub mod recovery;
+mod stopping;
 pub mod telling;
 
 use std::{
@@ -33,12 +36,12 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use fitting::Fitting;
 use incidents::Incidents;
 use judged::Judged;
 use memory::Memory;
+use stopping::Stopping;
 
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
@@ -54,9 +57,6 @@ use crate::{
     telemetry::{Metrics, TRACEPARENT, Trace, Traces},
 };
 use embedding::{Embeddings, Fetched};
-
-/// The wait asked of callers that come while the agent stops.
-const RETRY_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// What is done with verdicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub struct Pipeline {
     model_version: Arc<str>,
     started: Instant,
     started_unix_nano: u64,
-    giving_up: watch::Sender<bool>,
+    stopping: Stopping,
     /// When the machine's clock went back last, and by how many seconds.
     clock_jump: Mutex<Option<(Instant, u64)>>,
     metrics: Arc<Metrics>,
@@ -168,7 +168,7 @@ impl Pipeline {
             model_version: Arc::from(model_version),
             started: Instant::now(),
             started_unix_nano,
-            giving_up: watch::Sender::new(false),
+            stopping: Stopping::default(),
             clock_jump: Mutex::default(),
             judged: Judged::new(Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
@@ -258,7 +258,7 @@ impl Pipeline {
 
     /// Requests in flight are answered now: their callers should send them again, to whoever is there then.
     pub fn give_up(&self) {
-        self.giving_up.send_replace(true);
+        self.stopping.give_up();
     }
 
     /// Incidents that have been silent long enough are over, also while nothing comes.
@@ -285,6 +285,8 @@ impl Pipeline {
     async fn pass(&self, request: Request) -> Result<Bytes, Refusal> {
         let _in_flight = self.metrics.requests_in_flight.hold();
         let view = View::parse(&request.body).map_err(|malformed| Refusal::Malformed(malformed.to_string()))?;
+        let records = view.record_counts().sum::<usize>() as u64;
+        self.metrics.processor_incoming_items.add(records);
         let body = match self.mode() {
             Mode::Off => {
                 self.judged.bypass(&view);
@@ -296,6 +298,7 @@ impl Pipeline {
             },
         };
         drop(view);
+        self.metrics.processor_outgoing_items.add(records);
         self.exporter.export(Request { body, ..request }).await
     }
 
@@ -407,17 +410,7 @@ impl Pipeline {
 
 impl Intake for Pipeline {
     fn accept(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        let mut giving_up = self.giving_up.subscribe();
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                outcome = self.pass(request) => outcome,
-                _ = giving_up.wait_for(|giving_up| *giving_up) => Err(Refusal::Unavailable {
-                    message: "the agent is stopping".into(),
-                    retry_after: Some(RETRY_AFTER_STOP),
-                }),
-            }
-        })
+        Box::pin(self.stopping.answer(self.pass(request)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a receiver brings, counted and traced at the entry: in front of the memory limiter and the rooms.
 //!
-//! What enters: requests of one receiver by one transport. What leaves: the same, and counts of what came of them. Promises: a
+//! What enters: requests of one signal that one receiver takes by one transport. What leaves: the same, and counts of what came of them. Promises: a
 //! record is accepted or refused, never both and never neither, also when its caller hangs up; whether a request is traced is
 //! decided here, once, and the rooms read it from the request's metadata. Absent on purpose: what is refused before a
 //! request is whole, which the receiver counts.
@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
+use super::items::{OfReceiver, SpanAttributes};
 use crate::{
-    edge::{BoxFuture, Intake, Refusal, Request},
+    edge::{BoxFuture, Intake, Refusal, Request, Signal},
     engine::view,
     telemetry::{Counter, DurationHistogram, Metrics, SizeHistogram, Span, TRACEPARENT, Traces},
 };
@@ -18,11 +19,12 @@ use crate::{
 /// See the module.
 pub struct Received {
     intake: Arc<dyn Intake>,
-    accepted: Arc<Counter>,
-    refused: Arc<Counter>,
+    items: OfReceiver,
+    attributes: SpanAttributes,
     malformed: Arc<Counter>,
     duration: Arc<DurationHistogram>,
-    sizes: Arc<SizeHistogram>,
+    /// Of logs alone: what the rooms take at once.
+    sizes: Option<Arc<SizeHistogram>>,
     traces: Traces,
     receiver: Arc<str>,
     transport: Arc<str>,
@@ -30,26 +32,31 @@ pub struct Received {
 }
 
 impl Received {
-    /// Counts what the receiver of this id and transport hands to `intake`.
-    pub fn new(intake: Arc<dyn Intake>, labels: [&str; 2], metrics: &Metrics, traces: Traces) -> Self {
+    /// Counts what the receiver of this id and transport hands to `intake` of one signal.
+    pub fn new(intake: Arc<dyn Intake>, signal: Signal, labels: [&str; 2], metrics: &Metrics, traces: Traces) -> Self {
         let [receiver, transport] = labels;
+        // As the Collector's receivers call it.
+        let data = match signal {
+            Signal::Logs => "LogsDataReceived",
+            Signal::Traces => "TraceDataReceived",
+            Signal::Metrics => "MetricsReceived",
+        };
         Self {
             intake,
-            accepted: metrics.receiver_accepted_log_records.of(labels),
-            refused: metrics.receiver_refused_log_records.of(labels),
+            items: OfReceiver::new(metrics, signal, labels),
+            attributes: SpanAttributes::of(signal),
             malformed: metrics.receiver_malformed_requests.of(labels),
             duration: metrics.receiver_request_duration.of(labels),
-            sizes: metrics.receiver_request_log_records.of(labels),
+            sizes: (signal == Signal::Logs).then(|| metrics.receiver_request_log_records.of(labels)),
             traces,
             receiver: Arc::from(receiver),
             transport: Arc::from(transport),
-            // As the Collector's receivers call it.
-            span_name: format!("receiver/{receiver}/LogsDataReceived"),
+            span_name: format!("receiver/{receiver}/{data}"),
         }
     }
 
     async fn hand_on(&self, mut request: Request) -> Result<Bytes, Refusal> {
-        let records = view::record_count(&request.body).unwrap_or_default() as u64;
+        let items = view::item_count(request.signal, &request.body).unwrap_or_default() as u64;
         let parent = request.metadata.values(TRACEPARENT).next();
         let mut span = self.traces.receive(&self.span_name, parent);
         if let Some(traceparent) = span.traceparent() {
@@ -58,10 +65,12 @@ impl Received {
             span.count("harbinger.request.bytes", request.body.len() as u64);
             request.metadata = request.metadata.with(TRACEPARENT, traceparent);
         }
-        self.sizes.record(records);
+        if let Some(sizes) = &self.sizes {
+            sizes.record(items);
+        }
         let mut arrived = Arrived {
             by: self,
-            records,
+            items,
             began: Instant::now(),
             span,
             outcome: None,
@@ -85,7 +94,7 @@ impl Intake for Received {
 /// A request under way; counted when it is dropped, because a caller that goes away drops its request.
 struct Arrived<'r> {
     by: &'r Received,
-    records: u64,
+    items: u64,
     began: Instant,
     span: Span,
     /// The refusal, or none; nothing as long as there is no answer.
@@ -97,8 +106,8 @@ impl Drop for Arrived<'_> {
         self.by.duration.record(self.began.elapsed());
         let refusal = match &self.outcome {
             Some(None) => {
-                self.by.accepted.add(self.records);
-                self.span.count("accepted_log_records", self.records);
+                self.by.items.accepted.add(self.items);
+                self.span.count(self.by.attributes.accepted, self.items);
                 return;
             }
             Some(Some(refusal)) => refusal.clone(),
@@ -107,11 +116,11 @@ impl Drop for Arrived<'_> {
                 retry_after: None,
             },
         };
-        self.by.refused.add(self.records);
+        self.by.items.refused.add(self.items);
         if matches!(refusal, Refusal::Malformed(_)) {
             self.by.malformed.add(1);
         }
-        self.span.count("refused_log_records", self.records);
+        self.span.count(self.by.attributes.refused, self.items);
         self.span.fail(refusal.kind(), refusal.to_string());
     }
 }

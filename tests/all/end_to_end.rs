@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use harbinger::{
-    edge::{BoxFuture, Exporter, Refusal, Request},
+    edge::{BoxFuture, Exporter, Refusal, Request, Signal},
     engine::{
         self,
         embed::{EmbedError, Embedder, Embedding},
@@ -155,6 +155,7 @@ pub(super) async fn send(pipeline: &Pipeline, body: Bytes) -> Result<Bytes, Refu
     let deadline = Instant::now() + Duration::from_secs(120);
     pipeline
         .accept(Request {
+            signal: Signal::Logs,
             body,
             metadata: Default::default(),
             deadline,

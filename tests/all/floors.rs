@@ -262,7 +262,8 @@ fn imports_go_down_the_floors() {
                     matches!(floor, "engine" | "pipeline" | "telemetry") || contract
                 }
                 "config" => {
-                    floor == "config" || import.ends_with("Settings") || import.ends_with("Mode") || floor.is_empty()
+                    let words = ["Settings", "Mode", "edge::Signal"];
+                    floor == "config" || words.iter().any(|word| import.ends_with(word)) || floor.is_empty()
                 }
                 "app" | "commands" => floor != "cli",
                 _ => true,

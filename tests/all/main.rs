@@ -57,6 +57,8 @@ mod securing;
 mod sending;
 /// What a next hop gets from the HTTP exporter (CONFORMANCE items 10, 15–22).
 mod sending_http;
+/// Traces and metrics pass unjudged, as safely as logs do.
+mod signals;
 /// Who is told of incidents, and that no log waits for it.
 mod telling;
 /// What one tenant says is nobody else's.

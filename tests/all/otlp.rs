@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use harbinger::edge::{
-    self, BoxFuture, Intake, Protocol, Refusal, Request,
+    self, BoxFuture, Intake, Intakes, Protocol, Refusal, Request, Signal,
     receive_grpc::{Entrance, Receiver, Settings},
 };
 use http::HeaderMap;
@@ -37,6 +37,8 @@ use tonic::{
 };
 
 pub const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+pub const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 /// Messages as bytes.
 #[derive(Clone, Copy, Default)]
@@ -182,17 +184,26 @@ pub struct Serving {
 
 impl Serving {
     /// Serves on a free port of 127.0.0.1, or on `settings.endpoint` if it was changed.
-    pub async fn start(mut settings: Settings, intake: Arc<dyn Intake>) -> Self {
+    pub async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Self {
+        Self::start_signals(settings, intake.into()).await
+    }
+
+    /// Likewise, for signals other than logs too.
+    pub async fn start_signals(mut settings: Settings, intakes: Intakes) -> Self {
         if settings.endpoint == Settings::default().endpoint {
             settings.endpoint = "127.0.0.1:0".into();
         }
-        Self::of(Receiver::bind(settings).await.unwrap(), intake)
+        Self::of_signals(Receiver::bind(settings).await.unwrap(), intakes)
     }
 
     pub fn of<P: Protocol>(receiver: edge::Receiver<P>, intake: Arc<dyn Intake>) -> Self {
+        Self::of_signals(receiver, intake.into())
+    }
+
+    pub fn of_signals<P: Protocol>(receiver: edge::Receiver<P>, intakes: Intakes) -> Self {
         let (address, counters, entrance) = (receiver.addresses()[0], receiver.counters(), receiver.entrance());
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(receiver.serve(intake, async { _ = stopped.await }));
+        let task = tokio::spawn(receiver.serve(intakes, async { _ = stopped.await }));
         Self {
             address,
             counters,
@@ -281,6 +292,7 @@ pub enum Answer {
 
 /// A call that a next hop has seen.
 pub struct Seen {
+    pub path: String,
     pub headers: HeaderMap,
     pub message: Bytes,
 }
@@ -321,6 +333,8 @@ impl Hop {
         tokio::spawn(
             Server::builder()
                 .add_service(self.clone())
+                .add_service(OfTraces(self.clone()))
+                .add_service(OfMetrics(self.clone()))
                 .serve_with_incoming(TcpIncoming::from(listener)),
         );
     }
@@ -346,7 +360,7 @@ impl tower_service::Service<http::Request<Body>> for Hop {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let hop = self.clone();
         Box::pin(async move {
-            let headers = request.headers().clone();
+            let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
             let told = Arc::new(Mutex::new(None));
             let mut grpc = tonic::server::Grpc::new(Raw)
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -359,6 +373,7 @@ impl tower_service::Service<http::Request<Body>> for Hop {
                 .unary(
                     Unary {
                         hop,
+                        path,
                         headers,
                         told: told.clone(),
                     },
@@ -370,8 +385,38 @@ impl tower_service::Service<http::Request<Body>> for Hop {
     }
 }
 
+/// The same hop under the names of the other signals' services.
+macro_rules! service {
+    ($service:ident, $name:literal) => {
+        #[derive(Clone)]
+        struct $service(Hop);
+
+        impl tonic::server::NamedService for $service {
+            const NAME: &'static str = $name;
+        }
+
+        impl tower_service::Service<http::Request<Body>> for $service {
+            type Response = http::Response<Body>;
+            type Error = Infallible;
+            type Future = <Hop as tower_service::Service<http::Request<Body>>>::Future;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+                self.0.call(request)
+            }
+        }
+    };
+}
+
+service!(OfTraces, "opentelemetry.proto.collector.trace.v1.TraceService");
+service!(OfMetrics, "opentelemetry.proto.collector.metrics.v1.MetricsService");
+
 struct Unary {
     hop: Hop,
+    path: String,
     headers: HeaderMap,
     told: Arc<Mutex<Option<http::Response<Body>>>>,
 }
@@ -387,6 +432,7 @@ impl tower_service::Service<tonic::Request<Bytes>> for Unary {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let seen = Seen {
+            path: self.path.clone(),
             headers: self.headers.clone(),
             message: request.into_inner(),
         };
@@ -413,10 +459,11 @@ impl tower_service::Service<tonic::Request<Bytes>> for Unary {
     }
 }
 
-/// A request that may wait a minute for its answer.
+/// A request of logs that may wait a minute for its answer.
 pub fn request(body: Bytes) -> Request {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     Request {
+        signal: Signal::Logs,
         body,
         metadata: harbinger::edge::Metadata::default(),
         deadline,

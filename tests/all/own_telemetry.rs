@@ -111,11 +111,13 @@ impl Backend {
         let kept = Arc::clone(&posted);
         let take = async move |request: axum::extract::Request| {
             let (parts, body) = request.into_parts();
+            let path = parts.uri.path().to_owned();
             let seen = Seen {
+                path: path.clone(),
                 headers: parts.headers,
                 message: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
             };
-            kept.lock().unwrap().push((parts.uri.path().to_owned(), seen));
+            kept.lock().unwrap().push((path, seen));
             ""
         };
         let router = axum::Router::new().fallback(take);
@@ -326,9 +328,21 @@ impl Traced {
             ..OtlpSettings::default()
         };
         let destination = Arc::new(OtlpExporter::new(&settings, 1).unwrap());
-        parts.exporter = Arc::new(Counted::new(destination, "otlp_grpc", &metrics, traces.clone()));
+        parts.exporter = Arc::new(Counted::new(
+            destination,
+            "otlp_grpc",
+            &[edge::Signal::Logs],
+            &metrics,
+            traces.clone(),
+        ));
         let pipeline = Arc::new(Pipeline::start(parts).unwrap().traced_by(traces.clone()));
-        let received = Received::new(Arc::clone(&pipeline) as _, ["otlp", "grpc"], &metrics, traces.clone());
+        let received = Received::new(
+            Arc::clone(&pipeline) as _,
+            edge::Signal::Logs,
+            ["otlp", "grpc"],
+            &metrics,
+            traces.clone(),
+        );
         let receiver = Serving::start(GrpcSettings::default(), Arc::new(received)).await;
         Self {
             traces,
@@ -541,6 +555,7 @@ async fn spans_that_cannot_be_sent_hold_nobody_up_and_are_counted() {
     );
     let intake = Received::new(
         Arc::new(Recorder::default()),
+        edge::Signal::Logs,
         ["otlp", "grpc"],
         &metrics,
         traces.clone(),
@@ -564,8 +579,15 @@ async fn spans_that_cannot_be_sent_hold_nobody_up_and_are_counted() {
 #[tokio::test]
 async fn every_record_that_comes_is_accepted_or_refused() {
     let metrics = Metrics::default();
-    let received =
-        |intake: Arc<dyn Intake>, transport| Received::new(intake, ["otlp/a", transport], &metrics, Traces::default());
+    let received = |intake: Arc<dyn Intake>, transport| {
+        Received::new(
+            intake,
+            edge::Signal::Logs,
+            ["otlp/a", transport],
+            &metrics,
+            Traces::default(),
+        )
+    };
     let counts = |transport| {
         let labels = ["otlp/a", transport];
         let accepted = metrics.receiver_accepted_log_records.of(labels).get();
@@ -609,6 +631,7 @@ async fn without_traces_a_request_passes_as_it_came() {
     let metrics = Metrics::default();
     let received = Received::new(
         Arc::clone(&recorder) as _,
+        edge::Signal::Logs,
         ["otlp", "grpc"],
         &metrics,
         Traces::default(),
@@ -674,7 +697,8 @@ async fn every_record_is_counted_under_what_was_said_of_it() {
     let (mut parts, _) = end_to_end::parts(Some(Model { fails: false }), Mode::Mark);
     let metrics = Arc::clone(&parts.metrics);
     let mut settings = harbinger::engine::Settings::default();
-    settings.text = serde_yaml::from_str("{ignore: [{pattern: \"^heartbeat\"}], exclude: [{pattern: \"^secret\"}]}").unwrap();
+    settings.text =
+        serde_yaml::from_str("{ignore: [{pattern: \"^heartbeat\"}], exclude: [{pattern: \"^secret\"}]}").unwrap();
     parts.front = settings.front();
     let pipeline = Pipeline::start(parts).unwrap();
     warm_up(&pipeline).await;

@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use harbinger::{
     edge::{
-        BoxFuture, Exporter, Keeper, Metadata, Refusal, Request,
+        BoxFuture, Exporter, Keeper, Metadata, Refusal, Request, Signal,
         halving::Halving,
         queue::{
             DeadLetterSettings, Queue, Settings, Sizer, Storage, StorageSettings,
             dead_letters::{DeadLetters, DeadLettersError},
         },
-        rejected_log_records,
+        rejected_items,
     },
     pipeline::{counted::Counted, fan_out::FanOut},
     telemetry::{Metrics, Traces},
@@ -298,13 +298,7 @@ async fn item_08_a_full_queue_refuses_with_a_wait_and_waits_when_told_within_the
                     if message.contains("queue_size") && message.contains("otlp_grpc")),
                 "{refusal}"
             );
-            assert!(
-                queue
-                    .counters()
-                    .enqueue_failed_records
-                    .load(std::sync::atomic::Ordering::Relaxed)
-                    >= 1
-            );
+            assert!(queue.counters().enqueue_failed_items.get(Signal::Logs) >= 1);
             stop(queue).await;
         }
     }
@@ -410,11 +404,12 @@ async fn known_loss_without_a_queue_one_record_that_is_too_large_is_reported_and
     let halving = Counted::new(
         Arc::new(Halving::around(Arc::clone(&destination) as _)),
         "otlp_grpc",
+        &[Signal::Logs],
         &metrics,
         Traces::default(),
     );
     let response = halving.export(request(several(one_too_large()))).await.unwrap();
-    assert_eq!(rejected_log_records(&response), 1);
+    assert_eq!(rejected_items(&response), 1);
     assert!(String::from_utf8_lossy(&response).contains("larger than max"));
     assert_eq!(destination.texts(), numbers(0..9));
     let counts = (

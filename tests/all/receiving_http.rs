@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use harbinger::edge::{
-    BoxFuture, Intake, Refusal, Request,
+    BoxFuture, Intake, Intakes, Refusal, Request,
     receive_http::{Receiver, Settings},
 };
 use http_body_util::{BodyExt, Full};
@@ -30,11 +30,16 @@ pub const JSON: &str = "application/json";
 
 /// Serves on a free port of 127.0.0.1.
 pub async fn start(settings: Settings, intake: Arc<dyn Intake>) -> Serving {
+    start_signals(settings, intake.into()).await
+}
+
+/// Likewise, for signals other than logs too.
+pub async fn start_signals(settings: Settings, intakes: Intakes) -> Serving {
     let receiver = Receiver::bind(Settings {
         endpoint: "127.0.0.1:0".into(),
         ..settings
     });
-    Serving::of(receiver.await.unwrap(), intake)
+    Serving::of_signals(receiver.await.unwrap(), intakes)
 }
 
 async fn recording() -> (Arc<Recorder>, Serving) {
@@ -139,6 +144,14 @@ pub async fn export(serving: &Serving, media_type: &str, body: &[u8]) -> Reply {
     ask(serving, post(&[("content-type", media_type)], body)).await
 }
 
+pub async fn export_to(serving: &Serving, path: &str, media_type: &str, body: &[u8]) -> Reply {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    ask(serving, [head.as_bytes(), body].concat()).await
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -212,7 +225,11 @@ async fn item_02_what_is_not_served_says_what_is() {
     let (_, serving) = recording().await;
     for (path, says) in [
         ("/v1/traces", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-        ("/v1/metrics", "send metrics elsewhere"),
+        (
+            "/v1/metrics",
+            "`service.pipelines.metrics: {receivers: [otlp], exporters: [...]}`",
+        ),
+        ("/v1development/profiles", "profiles are not supported"),
         ("/", "nothing is served at /"),
         ("/v1/logs/", "logs go to /v1/logs"),
         (crate::otlp::EXPORT, "this port takes OTLP by HTTP"),
@@ -224,7 +241,7 @@ async fn item_02_what_is_not_served_says_what_is() {
         assert_eq!((reply.status, code), (404, 5));
         assert!(message.contains(says), "{message}");
     }
-    assert_eq!(serving.counters.unknown_method_requests.load(Ordering::Relaxed), 5);
+    assert_eq!(serving.counters.unknown_method_requests.load(Ordering::Relaxed), 6);
 }
 
 #[tokio::test]

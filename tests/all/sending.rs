@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use harbinger::edge::{
-    BoxFuture, Exporter, Intake, Metadata, Refusal, Request,
+    BoxFuture, Exporter, Intake, Metadata, Refusal, Request, Signal,
     export_otlp::{CompressionSetting, FromContext, HeaderSource, OtlpExporter, RetrySettings, Settings},
     receive_grpc,
 };
@@ -465,6 +465,7 @@ async fn the_next_hops_status_reaches_the_caller() {
 async fn a_request_whose_deadline_has_passed_is_not_sent() {
     let hop = Hop::default();
     let late = Request {
+        signal: Signal::Logs,
         deadline: Instant::now(),
         metadata: Metadata::default(),
         body: logs("x"),

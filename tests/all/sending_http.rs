@@ -394,7 +394,8 @@ async fn item_20_a_path_is_put_behind_the_base_and_a_whole_url_stands_as_it_is()
         endpoint: "https://loki:3100/otlp".into(),
         ..Settings::default()
     };
-    assert!(settings.is_encrypted() && settings.validate().is_ok());
+    let (_, _, is_encrypted) = settings.endpoints().next().unwrap();
+    assert!(is_encrypted && settings.validate().is_ok());
 }
 
 #[tokio::test]

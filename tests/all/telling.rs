@@ -11,7 +11,7 @@ use axum::{Router, http::StatusCode, routing::post};
 use bytes::Bytes;
 use harbinger::{
     edge::{
-        BoxFuture, Exporter, Intake, Listener, Refusal, Request,
+        BoxFuture, Exporter, Intake, Listener, Refusal, Request, Signal,
         notify_alertmanager::{self, Alertmanager},
         notify_webhook::{self, Webhook},
     },
@@ -602,6 +602,7 @@ async fn a_listener_that_never_answers_delays_no_log_and_what_it_misses_is_count
     let body = Bytes::from(loop_back(true));
     let deadline = Instant::now() + Duration::from_secs(5);
     let request = Request {
+        signal: Signal::Logs,
         body: body.clone(),
         metadata: Default::default(),
         deadline,

@@ -20,8 +20,10 @@ use super::{
     finding::{ConfigError, Finding, Place},
     guards,
     read::{Findings, join, read, refuse_unknown},
+    service::Pipeline,
     settings::{Config, Processor, Receiver, Settings},
 };
+use crate::edge::Signal;
 
 /// Resolves `root`.
 ///
@@ -46,6 +48,7 @@ pub fn resolve(root: &Node, warnings: &mut Vec<Finding>) -> Result<(Config, Sett
     config.service = resolver.service(root, &defined);
     resolver.check_events_exporter(root, &config, &defined);
     resolver.check_queues(root, &config, &defined);
+    resolver.check_signals(root, &config);
     resolver.warn_of_unused(&config, &defined, warnings);
     let settings = resolver.running(&config);
     if let Some(settings) = &settings {
@@ -153,7 +156,11 @@ impl Resolver {
             node = node.and_then(|node| node.entry(key)).map(|entry| &entry.value);
             place = node.map_or(place, |node| &node.place);
         }
-        for (receiver, Receiver::Otlp(otlp)) in &settings.receivers {
+        let judged = settings.receivers.iter().filter(|(id, _)| {
+            let mut signals = settings.signals_of(id);
+            signals.any(|signal| signal == Signal::Logs)
+        });
+        for (receiver, Receiver::Otlp(otlp)) in judged {
             for protocol in otlp.protocols.each() {
                 if protocol.include_metadata {
                     continue;
@@ -189,36 +196,81 @@ impl Resolver {
         }
     }
 
-    /// What runs, if the pipeline is whole.
+    /// Exporters know where to send each signal that comes to them, and tell them apart.
+    fn check_signals(&self, root: &Node, config: &Config) {
+        for (id, exporter) in &config.exporters.0 {
+            let pipelines = config.service.pipelines.iter();
+            let named: Vec<(&str, Signal)> = pipelines
+                .filter(|(_, pipeline)| pipeline.exporters.contains(id))
+                .filter_map(|(name, _)| Some((name.as_str(), service::signal(name)?)))
+                .collect();
+            let signals: Vec<Signal> = named.iter().map(|(_, signal)| *signal).collect();
+            let (Err(message), Some((pipeline, _))) = (exporter.sends(&signals), named.last()) else {
+                continue;
+            };
+            let steps = ["service", "pipelines", pipeline, "exporters"].map(str::to_owned);
+            let place = endpoints::place(root, &steps).unwrap_or_else(|| root.place.clone());
+            self.tell(&place, steps.join("."), format!("`exporters.{id}`: {message}"));
+        }
+    }
+
+    /// What runs, if the pipelines are whole.
     fn running(&self, config: &Config) -> Option<Settings> {
-        let pipeline = config.service.pipelines.values().next()?;
-        let of_kind = |kind: &str| pipeline.processors.iter().find(|id| id.kind == kind);
-        let processor = of_kind(HARBINGER)?;
+        let mut pipelines: Vec<(Signal, Pipeline)> = Vec::new();
+        for signal in Signal::ALL {
+            let mut named = config.service.pipelines.iter();
+            let found = named.find(|(name, _)| service::signal(name) == Some(signal));
+            pipelines.extend(found.map(|(_, pipeline)| (signal, pipeline.clone())));
+        }
+        let (_, logs) = pipelines.first().filter(|(signal, _)| *signal == Signal::Logs)?;
+        let processor = logs.processor(HARBINGER)?;
         let harbinger = config.harbinger(processor)?;
-        let memory_limiter = match of_kind(MEMORY_LIMITER) {
+        let limiter = pipelines
+            .iter()
+            .find_map(|(_, pipeline)| pipeline.processor(MEMORY_LIMITER));
+        let memory_limiter = match limiter {
             None => None,
             Some(id) => match config.processors.get(id)? {
                 Processor::MemoryLimiter(settings) => Some((id.clone(), settings.clone())),
                 Processor::Harbinger(_) => None,
             },
         };
-        let by_the_records_way = |id: &ComponentId| *pipeline.exporters == [id.clone()];
-        let events_exporter = match config.events_exporter(processor).filter(|id| !by_the_records_way(id)) {
-            None => None,
-            Some(other) => Some((other.clone(), config.exporters.get(&other)?.clone())),
+        let by_the_records_way = |id: &ComponentId| *logs.exporters == [id.clone()];
+        let events_exporter = config.events_exporter(processor).filter(|id| !by_the_records_way(id));
+        let each = |list: fn(&Pipeline) -> &Vec<ComponentId>| {
+            let ids = pipelines.iter().flat_map(move |(_, pipeline)| list(pipeline));
+            once(ids.cloned())
         };
+        let mut exporters = each(|pipeline| &pipeline.exporters);
+        exporters.extend(events_exporter.clone());
+        let exporters = once(exporters);
+        if pipelines.iter().any(|(_, pipeline)| pipeline.exporters.is_empty()) {
+            return None; // which was told of
+        }
         Some(Settings {
-            receivers: chosen(&config.receivers, &pipeline.receivers)?,
+            receivers: chosen(&config.receivers, &each(|pipeline| &pipeline.receivers))?,
             memory_limiter,
             processor: processor.clone(),
             harbinger: harbinger.clone(),
-            exporters: chosen(&config.exporters, &pipeline.exporters).filter(|exporters| !exporters.is_empty())?,
+            exporters: chosen(&config.exporters, &exporters)?,
             events_exporter,
             extensions: chosen(&config.extensions, &config.service.extensions)?,
             telemetry: config.service.telemetry.clone(),
             shutdown_timeout: config.service.ending.shutdown_timeout,
+            pipelines,
         })
     }
+}
+
+/// Each once, in the order they come.
+fn once(ids: impl IntoIterator<Item = ComponentId>) -> Vec<ComponentId> {
+    let mut each: Vec<ComponentId> = Vec::new();
+    for id in ids {
+        if !each.contains(&id) {
+            each.push(id);
+        }
+    }
+    each
 }
 
 fn is_key(word: &str) -> bool {

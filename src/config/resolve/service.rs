@@ -1,7 +1,7 @@
 //! `service`: which of what is defined runs, and how.
 //!
 //! What enters: the `service` section and what is defined. What leaves: [`Service`]. Promises: a reference to what is not
-//! defined is told of once; what is defined but does not run is warned of. Absent on purpose: more than one pipeline.
+//! defined is told of once; what is defined but does not run is warned of. Absent on purpose: several pipelines of one signal.
 
 use super::{
     super::{
@@ -15,6 +15,7 @@ use super::{
     },
     Defined, Resolver,
 };
+use crate::edge::Signal;
 
 impl Resolver {
     pub(super) fn service(&self, root: &Node, defined: &[Defined]) -> Service {
@@ -52,18 +53,44 @@ impl Resolver {
         }
         for Entry { key, place, value } in pipelines.entries() {
             let path = join("service.pipelines", key);
-            if key != "logs" && !key.starts_with("logs/") {
+            let Some(signal) = signal(key) else {
                 self.tell(place, path, advice::other_pipeline(key));
-            } else if let Some(first) = service.pipelines.keys().next() {
+                continue;
+            };
+            let mut others = service.pipelines.keys();
+            if let Some(first) = others.find(|other| self::signal(other) == Some(signal)) {
                 let message = format!(
                     "a second pipeline beside `{first}`; several come with a later version: list all receivers in one, \
                      or run one agent for each"
                 );
                 self.tell(place, path, message);
             } else {
-                let pipeline = self.pipeline(value, place, &path, defined);
+                let pipeline = self.pipeline(signal, value, place, &path, defined);
                 service.pipelines.insert(key.clone(), pipeline);
             }
+        }
+        let names = || pipelines.entries().iter().map(|entry| signal(&entry.key));
+        if let (Some(entry), false) = (
+            section.entry("pipelines"),
+            names().any(|signal| signal.is_none_or(|signal| signal == Signal::Logs)),
+        ) && !pipelines.entries().is_empty()
+        {
+            let message = format!(
+                "Harbinger judges logs, and none of these pipelines takes them; write `{example}` beside it, or leave what is not \
+                 logs to a Collector"
+            );
+            self.tell(&entry.place, "service.pipelines", message);
+        }
+        let mut limiters = service
+            .pipelines
+            .values()
+            .filter_map(|pipeline| pipeline.processor(MEMORY_LIMITER));
+        let first = limiters.next();
+        if let Some((first, other)) = first.zip(limiters.find(|id| Some(*id) != first)) {
+            let place = section.entry("pipelines").map_or(&section.place, |entry| &entry.place);
+            let message =
+                format!("memory is limited once; name one processor in all pipelines, `{first}` or `{other}`");
+            self.tell(place, "service.pipelines", message);
         }
         if pipelines.entries().is_empty() {
             let (place, key) = match (root.entry("service"), section.entry("pipelines")) {
@@ -86,7 +113,7 @@ impl Resolver {
         service
     }
 
-    fn pipeline(&self, node: &Node, place: &Place, key: &str, defined: &[Defined]) -> Pipeline {
+    fn pipeline(&self, signal: Signal, node: &Node, place: &Place, key: &str, defined: &[Defined]) -> Pipeline {
         if !self.is_section(node, key, "receivers: [otlp]") {
             return Pipeline::default();
         }
@@ -108,18 +135,27 @@ impl Resolver {
             self.tell(
                 at("receivers"),
                 join(key, "receivers"),
-                "no receiver, so no log would come in; write `receivers: [otlp]`",
+                format!(
+                    "no receiver, so no {} would come in; write `receivers: [otlp]`",
+                    one_of(signal)
+                ),
             );
         }
         let of_kind = |kind: &str| pipeline.processors.iter().filter(|id| id.kind == kind).count();
         let processors = |message: &str| self.tell(at("processors"), join(key, "processors"), message);
-        if written(Role::Processor) == of_kind(MEMORY_LIMITER) {
+        if signal != Signal::Logs {
+            if of_kind(HARBINGER) > 0 {
+                processors(&format!(
+                    "`harbinger` judges logs only; leave it out, {signal} pass unjudged"
+                ));
+            }
+        } else if written(Role::Processor) == of_kind(MEMORY_LIMITER) {
             processors(
                 "without `harbinger` nothing is judged; write `processors: [harbinger]` (to pass records on untouched set \
                  its `detection: {mode: off}`)",
             );
         }
-        if of_kind(HARBINGER) > 1 {
+        if signal == Signal::Logs && of_kind(HARBINGER) > 1 {
             processors("a record is judged once; write one processor `harbinger`");
         }
         if of_kind(MEMORY_LIMITER) > 1 {
@@ -133,7 +169,10 @@ impl Resolver {
             self.tell(
                 at("exporters"),
                 join(key, "exporters"),
-                "no exporter, so no log would go out; write `exporters: [otlp_grpc]`",
+                format!(
+                    "no exporter, so no {} would go out; write `exporters: [otlp_grpc]`",
+                    one_of(signal)
+                ),
             );
         }
         pipeline
@@ -212,6 +251,21 @@ impl Resolver {
                 ));
             }
         }
+    }
+}
+
+/// The signal of a pipeline, by its id: `traces` or `traces/name`.
+pub(super) fn signal(id: &str) -> Option<Signal> {
+    let name = id.split('/').next().unwrap_or(id);
+    Signal::ALL.into_iter().find(|signal| signal.name() == name)
+}
+
+/// One thing of a signal, for sentences.
+fn one_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "log",
+        Signal::Traces => "trace",
+        Signal::Metrics => "metric",
     }
 }
 

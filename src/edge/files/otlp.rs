@@ -14,7 +14,7 @@ use prost::Message;
 use super::input::{Input, Lines};
 use super::row::described;
 use super::{BadRow, Origin, Row};
-use crate::edge::transport::otlp_json;
+use crate::edge::{Signal, transport::otlp_json};
 
 /// Rows of OTLP JSON lines.
 pub(super) struct Rows {
@@ -59,7 +59,8 @@ impl Rows {
 }
 
 fn request(json: &str) -> Result<ExportLogsServiceRequest, String> {
-    let bytes = otlp_json::to_protobuf(&otlp_json::REQUEST, json.as_bytes()).map_err(|error| error.to_string())?;
+    let bytes =
+        otlp_json::to_protobuf(otlp_json::request(Signal::Logs), json.as_bytes()).map_err(|error| error.to_string())?;
     ExportLogsServiceRequest::decode(&*bytes).map_err(|error| error.to_string())
 }
 

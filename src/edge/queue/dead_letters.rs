@@ -15,7 +15,7 @@ use super::{
     tables::{self, Change, Fault},
 };
 use crate::edge::{
-    Metadata, now_unix_nano,
+    Metadata, Signal, now_unix_nano,
     transport::otlp_json::{self, UnwritableError},
 };
 
@@ -70,11 +70,13 @@ pub struct Letter {
 /// A request that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// What it tells of.
+    pub signal: Signal,
     /// Its bytes.
     pub body: bytes::Bytes,
     /// The caller's headers.
     pub metadata: Metadata,
-    /// Number of its records.
+    /// Number of its items.
     pub records: u64,
     /// When it was taken.
     pub enqueued_unix_nano: u64,
@@ -86,7 +88,7 @@ impl Refused {
     /// # Errors
     /// It is no OTLP request.
     pub fn to_json(&self) -> Result<Vec<u8>, UnwritableError> {
-        otlp_json::to_json(&otlp_json::REQUEST, &self.body)
+        otlp_json::to_json(otlp_json::request(self.signal), &self.body)
     }
 }
 
@@ -160,6 +162,7 @@ impl DeadLetters {
             number,
         })?;
         let entry = Entry {
+            signal: refused.signal,
             body: refused.body,
             metadata: refused.metadata,
             records: refused.records,
@@ -197,6 +200,7 @@ fn letter(number: u64, value: &[u8]) -> Letter {
         };
     };
     let refused = Entry::decode(&letter.entry).ok().map(|entry| Refused {
+        signal: entry.signal,
         body: entry.body,
         metadata: entry.metadata,
         records: entry.records,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     edge::{
-        Exporter, Refusal, Request, now_unix_nano,
+        Exporter, Refusal, Request, Signal, now_unix_nano,
         transport::{parts::Parts, warnings::Throttle},
     },
     engine::view,
@@ -80,9 +80,10 @@ impl Consumer {
         let Some((value, entry)) = self.read(number).await else {
             return;
         };
-        let mut parts = Parts::of(entry.body.clone());
+        let mut parts = Parts::of(entry.signal, entry.body.clone());
         while let Some(part) = parts.next() {
             let request = Request {
+                signal: entry.signal,
                 body: part.clone(),
                 metadata: entry.metadata.clone(),
                 deadline: Instant::now() + FAR,
@@ -101,7 +102,7 @@ impl Consumer {
                         let part = with_body(&entry, part.clone());
                         (part.records, part.encode().into())
                     };
-                    let Some(letter) = self.bury(number, records, &refusal, refused) else {
+                    let Some(letter) = self.bury(number, (entry.signal, records), &refusal, refused) else {
                         return;
                     };
                     Some(letter)
@@ -153,7 +154,7 @@ impl Consumer {
                             message: format!("the entry was set aside: {damaged}"),
                             details: Bytes::new(),
                         };
-                        let letter = self.bury(number, 0, &refusal, value.into())?;
+                        let letter = self.bury(number, (Signal::Logs, 0), &refusal, value.into())?;
                         self.settle(number, None, Some(letter));
                         return None;
                     }
@@ -198,7 +199,7 @@ impl Consumer {
     }
 
     /// A dead letter, if there is room for it; otherwise the entry stays where it is, and nothing more is taken.
-    fn bury(&self, number: u64, records: u64, refusal: &Refusal, value: Bytes) -> Option<Vec<u8>> {
+    fn bury(&self, number: u64, (signal, items): (Signal, u64), refusal: &Refusal, value: Bytes) -> Option<Vec<u8>> {
         let letter = DeadLetter::of(refusal, value, now_unix_nano()).encode();
         let mut index = self.shared.index();
         if !index.bury(letter.len() as u64) {
@@ -216,14 +217,12 @@ impl Consumer {
             return None;
         }
         drop(index);
-        self.shared
-            .counters
-            .dead_letter_records
-            .fetch_add(records, Ordering::Relaxed);
+        self.shared.counters.dead_letter_items.add(signal, items);
         if let Some(left_out) = self.warnings.buried.admit() {
             tracing::error!(
                 exporter = self.shared.name,
-                records,
+                %signal,
+                items,
                 left_out,
                 "{refusal}; kept as a dead letter, see `harbinger dead-letters`"
             );
@@ -256,7 +255,7 @@ pub fn head(entry: &Entry) -> Head {
 
 fn with_body(entry: &Entry, body: Bytes) -> Entry {
     Entry {
-        records: view::record_count(&body).unwrap_or_default() as u64,
+        records: view::item_count(entry.signal, &body).unwrap_or_default() as u64,
         body,
         ..entry.clone()
     }

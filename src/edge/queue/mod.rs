@@ -50,7 +50,7 @@ use self::{
     tables::Head,
     writer::{Kept, Order, Writer},
 };
-use super::{BoxFuture, Exporter, Keeper, Refusal, Request, Reserved, now_unix_nano};
+use super::{BoxFuture, Exporter, Keeper, Refusal, Request, Reserved, Signal, now_unix_nano};
 use crate::engine::view;
 
 pub use self::{
@@ -63,13 +63,31 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What the writer gets at the end for what it has to note, beyond the deadline.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
+/// A count of items for each signal.
+#[derive(Debug, Default)]
+pub struct ItemCounter([AtomicU64; Signal::ALL.len()]);
+
+impl ItemCounter {
+    fn add(&self, signal: Signal, items: u64) {
+        if let Some(count) = self.0.get(signal as usize) {
+            count.fetch_add(items, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum so far.
+    pub fn get(&self, signal: Signal) -> u64 {
+        let count = self.0.get(signal as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records for which there was no room, or that could not be written.
-    pub enqueue_failed_records: AtomicU64,
-    /// Records that became dead letters.
-    pub dead_letter_records: AtomicU64,
+    /// Items for which there was no room, or that could not be written.
+    pub enqueue_failed_items: ItemCounter,
+    /// Items that became dead letters.
+    pub dead_letter_items: ItemCounter,
     /// Entries whose bytes were not what had been written.
     pub set_aside_entries: AtomicU64,
     /// Files that were corrupt.
@@ -85,7 +103,7 @@ pub struct Status {
     pub capacity: u64,
     /// Requests that are not delivered.
     pub requests: usize,
-    /// Their records, with those that are just coming in.
+    /// Their items, with those that are just coming in.
     pub records: u64,
     /// Dead letters.
     pub dead_letters: u64,
@@ -345,7 +363,7 @@ impl Queue {
     }
 
     async fn place(&self, request: &Request) -> Result<Place, Refusal> {
-        let records = view::record_count(&request.body).unwrap_or_default() as u64;
+        let records = view::item_count(request.signal, &request.body).unwrap_or_default() as u64;
         let head = Head {
             records,
             bytes: request.body.len() as u64,
@@ -353,7 +371,7 @@ impl Queue {
         match self.room(head, request.deadline).await {
             Ok(room) => Ok(Place { room }),
             Err(refusal) => {
-                self.shared.count_failed(records);
+                self.shared.count_failed(request.signal, records);
                 Err(refusal)
             }
         }
@@ -368,9 +386,8 @@ impl Shared {
         }
     }
 
-    fn count_failed(&self, records: u64) {
-        let counter = &self.counters.enqueue_failed_records;
-        counter.fetch_add(records, Ordering::Relaxed);
+    fn count_failed(&self, signal: Signal, records: u64) {
+        self.counters.enqueue_failed_items.add(signal, records);
     }
 }
 
@@ -386,8 +403,9 @@ impl Place {
         }
         let Self { room } = self;
         let shared = Arc::clone(&room.shared);
-        let records = room.head.records;
+        let (signal, records) = (request.signal, room.head.records);
         let entry = Entry {
+            signal,
             body: request.body,
             metadata: request.metadata,
             records,
@@ -400,7 +418,7 @@ impl Place {
             .await
             .unwrap_or_else(|_| Err("the agent is shutting down".to_owned()));
         outcome.map_err(|problem| {
-            shared.count_failed(records);
+            shared.count_failed(signal, records);
             shared.unavailable(&problem)
         })
     }

@@ -367,7 +367,7 @@ mod tests {
         },
         *,
     };
-    use crate::edge::Metadata;
+    use crate::edge::{Metadata, Signal};
 
     /// A writer that works when told, without a thread or a clock.
     struct Bench {
@@ -377,6 +377,7 @@ mod tests {
 
     fn entry(text: &str) -> Entry {
         Entry {
+            signal: Signal::Logs,
             body: text.to_owned().into(),
             metadata: Metadata::default(),
             records: 1,

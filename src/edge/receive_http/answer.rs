@@ -9,9 +9,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use tonic::Status;
 
-use crate::edge::transport::{
-    compression::{self, Compression},
-    otlp_json, reception, retry_after, status,
+use crate::edge::{
+    Signal,
+    transport::{
+        compression::{self, Compression},
+        otlp_json, reception, retry_after, status,
+    },
 };
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -48,11 +51,17 @@ impl Encoding {
 }
 
 /// The acknowledgement. An empty message is full success.
-pub(super) async fn success(message: Bytes, encoding: Encoding, accepted: Compression) -> Response<Full<Bytes>> {
+pub(super) async fn success(
+    signal: Signal,
+    message: Bytes,
+    encoding: Encoding,
+    accepted: Compression,
+) -> Response<Full<Bytes>> {
     let message = match encoding {
         Encoding::Protobuf => message,
         Encoding::Json => {
-            otlp_json::to_json(&otlp_json::RESPONSE, &message).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+            let json = otlp_json::to_json(otlp_json::response(signal), &message);
+            json.map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
         }
     };
     let (message, compression) = reception::response(message, accepted).await;

@@ -26,7 +26,7 @@ use super::{
     retry::{self, Failure},
     warnings::Throttle,
 };
-use crate::edge::{Metadata, Refusal, Request};
+use crate::edge::{Metadata, Refusal, Request, Signal};
 
 /// Most that is read of a response, decompressed (item 19).
 pub const MAX_RESPONSE_BYTES: usize = 4 * MIB;
@@ -64,13 +64,15 @@ pub struct Counters {
     pub sent_wire_bytes: AtomicU64,
     /// Responses with a populated `partial_success`.
     pub partial_successes: AtomicU64,
-    /// Records that those responses rejected.
+    /// Items that those responses rejected.
     pub rejected_records: AtomicU64,
 }
 
 /// What an attempt sends, the same each time.
 #[derive(Clone, Debug)]
 pub struct Parcel {
+    /// What it tells of.
+    pub signal: Signal,
     /// The body, compressed by `encoding` already.
     pub payload: Bytes,
     /// How it is compressed.
@@ -127,6 +129,7 @@ impl Delivery {
         F: Future<Output = Result<Bytes, Failure>>,
     {
         let Request {
+            signal,
             body,
             metadata,
             deadline,
@@ -142,6 +145,7 @@ impl Delivery {
         drop(body);
         let wire_bytes = payload.len() as u64;
         let parcel = Parcel {
+            signal,
             payload,
             encoding,
             metadata,
@@ -190,7 +194,7 @@ impl Delivery {
                 if refusal.is_too_large() {
                     "it goes on in halves, if it has any"
                 } else {
-                    "its records are not sent again"
+                    "its items are not sent again"
                 }
             );
         }
@@ -209,7 +213,7 @@ impl Delivery {
             }
         };
         self.counters.partial_successes.fetch_add(1, Ordering::Relaxed);
-        let rejected = partial.rejected_log_records;
+        let rejected = partial.rejected_items;
         self.counters
             .rejected_records
             .fetch_add(u64::try_from(rejected).unwrap_or_default(), Ordering::Relaxed);
@@ -219,7 +223,7 @@ impl Delivery {
                 next_hop = self.next_hop,
                 rejected,
                 left_out,
-                "the next hop rejected records for good: {reason}"
+                "the next hop rejected items for good: {reason}"
             );
         }
         response

@@ -29,12 +29,10 @@ pub mod reloading;
 pub mod retry;
 pub mod retry_after;
 pub mod secrets;
+pub mod signals;
 pub mod status;
 pub mod tls;
 pub mod warnings;
-
-/// The one method Harbinger serves and calls.
-pub const EXPORT_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// Bytes in the MiB that settings are written in.
 pub const MIB: usize = 1024 * 1024;

@@ -1,20 +1,20 @@
-//! The one thing an `ExportLogsServiceResponse` can say: that some records were rejected.
+//! The one thing the response of any signal can say: that some items were rejected. The fields are the same for all.
 //!
 //! What enters: response bytes of a next hop. What leaves: its `partial_success`, if it says anything; and such a response, for
 //! a caller whose request was sent in parts.
 //! Promise: two levels of fields are read and nothing else; bytes that are no such message are told apart.
 //! Absent on purpose: prost, whose decoding of a whole message this stands in for.
 
-/// The response is not an `ExportLogsServiceResponse`.
+/// The response is not that of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the response is not an ExportLogsServiceResponse")]
+#[error("the response is not that of an OTLP export")]
 pub struct Malformed;
 
-/// `ExportLogsPartialSuccess`; a rejected count of 0 with a message is a warning.
+/// `ExportLogsPartialSuccess` and its like; a rejected count of 0 with a message is a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialSuccess {
-    /// Records the destination did not take. They are lost: the specification forbids sending them again.
-    pub rejected_log_records: i64,
+    /// Items the destination did not take. They are lost: the specification forbids sending them again.
+    pub rejected_items: i64,
     /// Why.
     pub error_message: String,
 }
@@ -22,7 +22,7 @@ pub struct PartialSuccess {
 impl PartialSuccess {
     /// What another part of the same request was answered: counts add up, of the messages the first stays.
     pub fn add(&mut self, other: Self) {
-        self.rejected_log_records = self.rejected_log_records.saturating_add(other.rejected_log_records);
+        self.rejected_items = self.rejected_items.saturating_add(other.rejected_items);
         if self.error_message.is_empty() {
             self.error_message = other.error_message;
         }
@@ -38,7 +38,7 @@ pub fn read(response: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
     each_field(response, |number, value| match (number, value) {
         (1, Value::Bytes(inner)) => each_field(inner, |number, value| {
             match (number, value) {
-                (1, Value::Varint(rejected)) => found.rejected_log_records = rejected.cast_signed(),
+                (1, Value::Varint(rejected)) => found.rejected_items = rejected.cast_signed(),
                 (2, Value::Bytes(message)) => {
                     let message = message.get(..MAX_MESSAGE_BYTES).unwrap_or(message);
                     found.error_message = String::from_utf8_lossy(message).into_owned();
@@ -56,9 +56,9 @@ pub fn read(response: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
 pub fn write(partial: &PartialSuccess) -> Vec<u8> {
     use prost::encoding::{WireType, encode_key, encode_varint};
     let (mut inner, mut response) = (Vec::new(), Vec::new());
-    if partial.rejected_log_records != 0 {
+    if partial.rejected_items != 0 {
         encode_key(1, WireType::Varint, &mut inner);
-        encode_varint(partial.rejected_log_records.cast_unsigned(), &mut inner);
+        encode_varint(partial.rejected_items.cast_unsigned(), &mut inner);
     }
     if !partial.error_message.is_empty() {
         encode_key(2, WireType::LengthDelimited, &mut inner);
@@ -143,7 +143,7 @@ mod tests {
         #[test]
         fn item_18_whatever_prost_writes_is_read(rejected_log_records: i64, error_message in ".{0,20}") {
             let written = ExportLogsPartialSuccess { rejected_log_records, error_message: error_message.clone() };
-            let expected = PartialSuccess { rejected_log_records, error_message };
+            let expected = PartialSuccess { rejected_items: rejected_log_records, error_message };
             let expected = (expected != PartialSuccess::default()).then_some(expected);
             prop_assert_eq!(read(&encoded(Some(written.clone()))), Ok(expected.clone()));
             if let Some(partial) = expected {

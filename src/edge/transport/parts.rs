@@ -1,16 +1,17 @@
 //! A request that may have to be sent in parts, because the destination finds it too large.
 //!
-//! What enters: a request's bytes, and each refusal for size. What leaves: parts in order, until what is left is one record
+//! What enters: a request's bytes, and each refusal for size. What leaves: parts in order, until what is left is one item
 //! that is too large by itself. Promise: parts are the whole, in order; what is left at any moment is one request again.
 //! Absent on purpose: sending.
 
 use bytes::Bytes;
 
-use crate::engine::view;
+use crate::engine::view::{self, Signal};
 
 /// What is still to be sent of a request.
 #[derive(Debug)]
 pub struct Parts {
+    signal: Signal,
     /// The next one last.
     left: Vec<Bytes>,
     is_whole: bool,
@@ -18,8 +19,9 @@ pub struct Parts {
 
 impl Parts {
     /// The whole, as one part.
-    pub fn of(body: Bytes) -> Self {
+    pub fn of(signal: Signal, body: Bytes) -> Self {
         Self {
+            signal,
             left: vec![body],
             is_whole: true,
         }
@@ -32,7 +34,7 @@ impl Parts {
 
     /// Puts the halves of a part that was found too large in its place; `false` when it cannot be halved.
     pub fn halve(&mut self, part: &[u8]) -> bool {
-        let Some([first, second]) = view::halve(part) else {
+        let Some([first, second]) = view::halve(self.signal, part) else {
             return false;
         };
         self.left.extend([second.into(), first.into()]);

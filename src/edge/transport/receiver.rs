@@ -1,4 +1,4 @@
-//! A receiver of any protocol: its sockets, who is let in, and its way to the intake.
+//! A receiver of any protocol: its sockets, who is let in, and its way to the intakes of its signals.
 //!
 //! What enters: settings, which are a [`Protocol`]'s. What leaves: a bound receiver, then one that serves until it is told to
 //! stop. Promise: a taken port or a bad certificate is known before anything else has happened; a receiver that is to know
@@ -21,7 +21,7 @@ use super::{
     reception::{Bounds, Counters, Reception},
     tls::{ServerSettings, ServerTls},
 };
-use crate::edge::{AuthSettings, Authenticator, Intake, Nobody};
+use crate::edge::{AuthSettings, Authenticator, Intakes, Nobody};
 
 /// What the settings of every protocol have.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +80,9 @@ impl Common<'_> {
         }
     }
 
-    /// A way to the intake without a socket in front of it.
-    pub fn reception(&self, intake: Arc<dyn Intake>) -> Reception {
-        Reception::new(intake, self.bounds(self.admission(), None), Arc::default())
+    /// A way to the intakes without a socket in front of it.
+    pub fn reception(&self, intakes: impl Into<Intakes>) -> Reception {
+        Reception::new(intakes, self.bounds(self.admission(), None), Arc::default())
     }
 }
 
@@ -101,7 +101,7 @@ pub trait Protocol: Debug + Send + Sync + 'static {
     fn common(&self) -> Common<'_>;
     /// What connections are held to.
     fn limits(&self) -> Limits;
-    /// What answers requests by this way to the intake.
+    /// What answers requests by this way to the intakes.
     fn handler(&self, reception: Reception) -> Self::Handler;
     /// Answers one request.
     fn answer(handler: &Self::Handler, request: Request<Incoming>)
@@ -172,11 +172,11 @@ impl<P: Protocol> Receiver<P> {
         self.admission.clone()
     }
 
-    /// Serves until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
-    pub async fn serve(self, intake: Arc<dyn Intake>, shutdown: impl Future<Output = ()>) {
+    /// Serves the signals that `intakes` has until `shutdown`; then accepts nothing more, and returns when every request under way has its answer.
+    pub async fn serve(self, intakes: impl Into<Intakes>, shutdown: impl Future<Output = ()>) {
         let limits = self.settings.limits();
         let bounds = self.settings.common().bounds(self.admission, self.authenticator);
-        let handler = Arc::new(self.settings.handler(Reception::new(intake, bounds, self.counters)));
+        let handler = Arc::new(self.settings.handler(Reception::new(intakes, bounds, self.counters)));
         let handler = move |request| {
             let handler = handler.clone();
             async move { P::answer(&handler, request).await }

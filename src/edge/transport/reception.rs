@@ -1,7 +1,7 @@
 //! Reception: what every OTLP receiver does with a request, whatever protocol brought it.
 //!
-//! What enters: the body of a call, frame by frame, and its headers. What leaves: [`Request`]s to an [`Intake`], and its
-//! answer, or the status that the caller should get.
+//! What enters: the body of a call, frame by frame, and its headers. What leaves: [`Request`]s to the [`Intake`] of their signal,
+//! and its answer, or the status that the caller should get.
 //! Promise: a caller gets one clear status before its own deadline; what can be sent again says so, with `RetryInfo`, what
 //! cannot never looks as if it could; bytes and requests held at the same time are bounded; each request is counted once; of a
 //! caller that must be known and is not, no byte of the body is read.
@@ -27,9 +27,10 @@ use super::{
     MIB,
     admission::{Admission, Place},
     compression::{Compression, DecompressionError},
-    metadata, status,
+    metadata, signals, status,
+    warnings::Throttle,
 };
-use crate::edge::{Authenticator, Intake, Request, Stranger};
+use crate::edge::{Authenticator, Intake, Intakes, Request, Signal, Stranger};
 
 /// How long a caller that names no timeout is taken to wait for its answer, once its request has arrived.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The largest response (item 9).
 const MAX_RESPONSE_BYTES: usize = 4 * MIB;
+/// Time between two lines of the log about a signal that nobody takes.
+const UNSERVED_INTERVAL: Duration = Duration::from_secs(60);
 /// Smaller responses are not worth compressing.
 const COMPRESS_FROM_BYTES: usize = 1024;
 
@@ -55,7 +58,7 @@ pub struct Counters {
     pub failed_requests: AtomicU64,
     /// Requests of callers that are not known; their bodies were not read.
     pub unauthenticated_requests: AtomicU64,
-    /// Calls of methods that Harbinger does not have.
+    /// Calls of methods that Harbinger does not have, or of a signal that no pipeline takes.
     pub unknown_method_requests: AtomicU64,
     /// Bytes of the acknowledged requests, uncompressed, as protobuf.
     pub accepted_bytes: AtomicU64,
@@ -75,23 +78,51 @@ pub struct Bounds {
     pub admission: Arc<Admission>,
 }
 
-/// The way from a receiver to the intake.
+/// The way from a receiver to the intakes of its signals.
 pub struct Reception {
-    intake: Arc<dyn Intake>,
+    intakes: Intakes,
     bounds: Bounds,
     counters: Arc<Counters>,
     lanes: Semaphore,
+    unserved: [Throttle; Signal::ALL.len()],
 }
 
 impl Reception {
-    /// A way to `intake`.
-    pub fn new(intake: Arc<dyn Intake>, bounds: Bounds, counters: Arc<Counters>) -> Self {
+    /// A way to `intakes`.
+    pub fn new(intakes: impl Into<Intakes>, bounds: Bounds, counters: Arc<Counters>) -> Self {
         Self {
-            intake,
+            intakes: intakes.into(),
             bounds,
             counters,
             lanes: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
+            unserved: std::array::from_fn(|_| Throttle::every(UNSERVED_INTERVAL)),
         }
+    }
+
+    /// The signals that a pipeline takes.
+    pub fn signals(&self) -> impl Iterator<Item = Signal> + '_ {
+        self.intakes.signals()
+    }
+
+    /// Whether a pipeline takes this signal. If none does, that is counted, and said in the log once a minute.
+    ///
+    /// # Errors
+    /// What to write so that one does.
+    pub fn serves(&self, signal: Signal) -> Result<(), String> {
+        if self.intakes.of(signal).is_some() {
+            return Ok(());
+        }
+        self.count_unknown();
+        let message = signals::unserved(signal);
+        if let Some(left_out) = self.unserved.get(signal as usize).and_then(Throttle::admit) {
+            tracing::warn!(left_out, "refused: {message}");
+        }
+        Err(message)
+    }
+
+    fn intake(&self, signal: Signal) -> Result<&Arc<dyn Intake>, Status> {
+        let intake = self.intakes.of(signal);
+        intake.ok_or_else(|| Status::unimplemented(signals::unserved(signal)))
     }
 
     /// The largest request in bytes.
@@ -125,10 +156,10 @@ impl Reception {
     }
 
     /// A place for one more request, before anything of it is read.
-    pub fn enter(&self) -> Result<Place, Status> {
+    pub fn enter(&self, signal: Signal) -> Result<Place, Status> {
         let place = self.bounds.admission.enter();
         let place = place.ok_or_else(|| busy("too many requests at the same time (`max_requests_in_flight`)"))?;
-        self.intake.ready().map_err(status::of_refusal)?;
+        self.intake(signal)?.ready().map_err(status::of_refusal)?;
         Ok(place)
     }
 
@@ -181,7 +212,13 @@ impl Reception {
     }
 
     /// Hands a request on and waits for the answer, which is the caller's acknowledgement.
-    pub async fn hand_on(&self, body: Bytes, headers: HeaderMap, deadline: Option<Instant>) -> Result<Bytes, Status> {
+    pub async fn hand_on(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        headers: HeaderMap,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Status> {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + answer_within(DEFAULT_TIMEOUT));
         let metadata = if self.bounds.include_metadata {
             metadata::kept(&headers)
@@ -191,11 +228,12 @@ impl Reception {
         drop(headers);
         let bytes = body.len() as u64;
         let request = Request {
+            signal,
             body,
             metadata,
             deadline,
         };
-        let answer = timeout_at(deadline, self.intake.accept(request))
+        let answer = timeout_at(deadline, self.intake(signal)?.accept(request))
             .await
             .map_err(|_| busy("the next hop did not answer in time"))?
             .map_err(status::of_refusal)?;

@@ -10,12 +10,21 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Time between two warnings of one kind.
+/// Time between two warnings of one kind, unless it is said.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// One kind of warning.
-#[derive(Debug, Default)]
-pub struct Throttle(Mutex<State>);
+#[derive(Debug)]
+pub struct Throttle {
+    interval: Duration,
+    state: Mutex<State>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::every(INTERVAL)
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,11 +33,19 @@ struct State {
 }
 
 impl Throttle {
+    /// With this time between two.
+    pub fn every(interval: Duration) -> Self {
+        Self {
+            interval,
+            state: Mutex::default(),
+        }
+    }
+
     /// `Some(left_out)` when a warning is due, with how many were left out before it.
     pub fn admit(&self) -> Option<u64> {
         let now = Instant::now();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last.is_some_and(|last| now.duration_since(last) < self.interval) {
             state.left_out += 1;
             return None;
         }

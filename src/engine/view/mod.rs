@@ -14,14 +14,16 @@ mod halve;
 mod malformed;
 mod plain;
 mod record;
+mod signal;
 mod validate;
 mod value;
 mod wire;
 mod written;
 
-pub use halve::{halve, record_count};
+pub use halve::{halve, item_count};
 pub use malformed::{Defect, Malformed};
 pub use record::{Record, Resource};
+pub use signal::Signal;
 pub use validate::{MAX_DEPTH, Message};
 pub use value::{KeyValueList, Value, ValueList};
 pub use written::{rfc3339, severity_name};

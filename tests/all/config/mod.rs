@@ -352,8 +352,47 @@ fn several_exporters_run_when_all_but_one_have_queues() {
         "processors.harbinger.events.exporter=otlp_grpc/second",
     ];
     let settings = load(&[&files.path("c.yaml")], &sets).unwrap().settings;
-    assert_eq!((settings.exporters.len(), settings.all_exporters().count()), (3, 3));
-    assert_eq!(settings.events_exporter.unwrap().0.to_string(), "otlp_grpc/second");
+    assert_eq!(settings.exporters.len(), 3);
+    assert_eq!(settings.events_exporter.unwrap().to_string(), "otlp_grpc/second");
+}
+
+/// Traces and metrics have pipelines of their own, of the same receivers and exporters or others.
+#[test]
+fn each_signal_has_its_pipeline() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    let signals = |sets: &[&str]| {
+        let settings = load(&[&files.path("c.yaml")], sets).unwrap().settings;
+        let receivers = settings.receivers.iter();
+        let taken = receivers.map(|(id, _)| {
+            let signals: Vec<String> = settings.signals_of(id).map(|signal| signal.to_string()).collect();
+            format!("{id}: {}", signals.join(" "))
+        });
+        let taken: Vec<String> = taken.collect();
+        let limited = settings
+            .pipelines
+            .iter()
+            .filter(|(_, pipeline)| pipeline.limits_memory());
+        let limited: Vec<String> = limited.map(|(signal, _)| signal.to_string()).collect();
+        (taken.join(", "), settings.exporters.len(), limited.join(" "))
+    };
+    let traces = "service.pipelines.traces={receivers: [otlp], exporters: [otlp_grpc]}";
+    assert_eq!(signals(&[]), ("otlp: logs".to_owned(), 1, String::new()));
+    assert_eq!(signals(&[traces]), ("otlp: logs traces".to_owned(), 1, String::new()));
+    let more = [
+        traces,
+        "receivers.otlp/second={protocols: {http: {endpoint: 'localhost:14318'}}}",
+        "exporters.otlp_http={traces_endpoint: 'http://a/1', metrics_endpoint: 'http://b/2'}",
+        "processors.memory_limiter={limit_mib: 2048}",
+        "service.pipelines.metrics/second={receivers: [otlp/second], processors: [memory_limiter], exporters: [otlp_http]}",
+    ];
+    assert_eq!(
+        signals(&more),
+        (
+            "otlp: logs traces, otlp/second: metrics".to_owned(),
+            2,
+            "metrics".to_owned()
+        )
+    );
 }
 
 /// Values of headers are secrets; the names of headers that are passed on are not.

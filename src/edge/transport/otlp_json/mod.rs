@@ -9,25 +9,46 @@
 //! written. Nor opentelemetry-proto's own serde: it refuses ids of odd length, `null`, unknown fields of a value and
 //! infinities, and a record of `{}` costs it a hundred times its text.
 
+mod metrics;
 #[cfg(test)]
 mod properties;
 mod read;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod write;
 
 use Kind::{Base64, Bool, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Text, Uint32};
+use Label::{Choice, Many, One, Optional, Packed};
+
+use crate::edge::Signal;
 
 pub use read::{JsonError, to_protobuf};
 pub use write::{UnwritableError, to_json};
 
-/// A message of the schema.
+/// The export request of a signal.
+pub fn request(signal: Signal) -> &'static Message {
+    match signal {
+        Signal::Logs => &REQUEST,
+        Signal::Traces => &traces::REQUEST,
+        Signal::Metrics => &metrics::REQUEST,
+    }
+}
+
+/// The response to it.
+pub fn response(signal: Signal) -> &'static Message {
+    match signal {
+        Signal::Logs => &RESPONSE,
+        Signal::Traces => &traces::RESPONSE,
+        Signal::Metrics => &metrics::RESPONSE,
+    }
+}
+
+/// A message of the schema; those of logs, and of all signals, are here.
 #[derive(Debug)]
 pub struct Message {
     name: &'static str,
     fields: &'static [Field],
-    /// Whether at most one of the fields is set, and then also to its default (`AnyValue`).
-    one_of: bool,
 }
 
 #[derive(Debug)]
@@ -35,7 +56,22 @@ struct Field {
     number: u32,
     name: &'static str,
     kind: Kind,
-    repeated: bool,
+    label: Label,
+}
+
+/// How often a field is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Label {
+    /// Once; its default is as good as nothing.
+    One,
+    /// Once or not at all: its default says something.
+    Optional,
+    /// Like that, and only one of those of its message (`oneof`; no message has two).
+    Choice,
+    /// Often.
+    Many,
+    /// Often: numbers, in one field of the wire.
+    Packed,
 }
 
 /// The type of a field, as far as JSON tells it.
@@ -46,9 +82,12 @@ enum Kind {
     Enum,
     Int32,
     Uint32,
+    Sint32,
     Fixed32,
     Int64,
+    Uint64,
     Fixed64,
+    Sfixed64,
     Double,
     Base64,
     /// Hex of so many bytes.
@@ -56,49 +95,54 @@ enum Kind {
     Message(&'static Message),
 }
 
-const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
+const fn field(number: u32, name: &'static str, kind: Kind, label: Label) -> Field {
     Field {
         number,
         name,
         kind,
-        repeated: false,
+        label,
     }
 }
 
+const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
+    field(number, name, kind, One)
+}
+
+const fn optional(number: u32, name: &'static str, kind: Kind) -> Field {
+    field(number, name, kind, Optional)
+}
+
+const fn choice(number: u32, name: &'static str, kind: Kind) -> Field {
+    field(number, name, kind, Choice)
+}
+
 const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
-    Field {
-        number,
-        name,
-        kind,
-        repeated: true,
-    }
+    field(number, name, kind, Many)
+}
+
+const fn packed(number: u32, name: &'static str, kind: Kind) -> Field {
+    field(number, name, kind, Packed)
 }
 
 /// `google.rpc.Status`, without details.
 pub static STATUS: Message = Message {
     name: "Status",
     fields: &[one(1, "code", Int32), one(2, "message", Text)],
-    one_of: false,
 };
 
-/// `ExportLogsServiceResponse`
-pub static RESPONSE: Message = Message {
+static RESPONSE: Message = Message {
     name: "ExportLogsServiceResponse",
     fields: &[one(1, "partialSuccess", Kind::Message(&PARTIAL_SUCCESS))],
-    one_of: false,
 };
 
 static PARTIAL_SUCCESS: Message = Message {
     name: "ExportLogsPartialSuccess",
     fields: &[one(1, "rejectedLogRecords", Int64), one(2, "errorMessage", Text)],
-    one_of: false,
 };
 
-/// `ExportLogsServiceRequest`
-pub static REQUEST: Message = Message {
+static REQUEST: Message = Message {
     name: "ExportLogsServiceRequest",
     fields: &[many(1, "resourceLogs", Kind::Message(&RESOURCE_LOGS))],
-    one_of: false,
 };
 
 static RESOURCE_LOGS: Message = Message {
@@ -108,7 +152,6 @@ static RESOURCE_LOGS: Message = Message {
         many(2, "scopeLogs", Kind::Message(&SCOPE_LOGS)),
         one(3, "schemaUrl", Text),
     ],
-    one_of: false,
 };
 
 static RESOURCE: Message = Message {
@@ -118,7 +161,6 @@ static RESOURCE: Message = Message {
         one(2, "droppedAttributesCount", Uint32),
         many(3, "entityRefs", Kind::Message(&ENTITY_REF)),
     ],
-    one_of: false,
 };
 
 static ENTITY_REF: Message = Message {
@@ -129,7 +171,6 @@ static ENTITY_REF: Message = Message {
         many(3, "idKeys", Text),
         many(4, "descriptionKeys", Text),
     ],
-    one_of: false,
 };
 
 static SCOPE_LOGS: Message = Message {
@@ -139,7 +180,6 @@ static SCOPE_LOGS: Message = Message {
         many(2, "logRecords", Kind::Message(&LOG_RECORD)),
         one(3, "schemaUrl", Text),
     ],
-    one_of: false,
 };
 
 static SCOPE: Message = Message {
@@ -150,7 +190,6 @@ static SCOPE: Message = Message {
         many(3, "attributes", Kind::Message(&KEY_VALUE)),
         one(4, "droppedAttributesCount", Uint32),
     ],
-    one_of: false,
 };
 
 static LOG_RECORD: Message = Message {
@@ -168,7 +207,6 @@ static LOG_RECORD: Message = Message {
         one(10, "spanId", Id(8)),
         one(12, "eventName", Text),
     ],
-    one_of: false,
 };
 
 static KEY_VALUE: Message = Message {
@@ -178,32 +216,28 @@ static KEY_VALUE: Message = Message {
         one(2, "value", Kind::Message(&ANY_VALUE)),
         one(3, "keyStrindex", Int32),
     ],
-    one_of: false,
 };
 
 static ANY_VALUE: Message = Message {
     name: "AnyValue",
     fields: &[
-        one(1, "stringValue", Text),
-        one(2, "boolValue", Bool),
-        one(3, "intValue", Int64),
-        one(4, "doubleValue", Double),
-        one(5, "arrayValue", Kind::Message(&ARRAY_VALUE)),
-        one(6, "kvlistValue", Kind::Message(&KEY_VALUE_LIST)),
-        one(7, "bytesValue", Base64),
-        one(8, "stringValueStrindex", Int32),
+        choice(1, "stringValue", Text),
+        choice(2, "boolValue", Bool),
+        choice(3, "intValue", Int64),
+        choice(4, "doubleValue", Double),
+        choice(5, "arrayValue", Kind::Message(&ARRAY_VALUE)),
+        choice(6, "kvlistValue", Kind::Message(&KEY_VALUE_LIST)),
+        choice(7, "bytesValue", Base64),
+        choice(8, "stringValueStrindex", Int32),
     ],
-    one_of: true,
 };
 
 static ARRAY_VALUE: Message = Message {
     name: "ArrayValue",
     fields: &[many(1, "values", Kind::Message(&ANY_VALUE))],
-    one_of: false,
 };
 
 static KEY_VALUE_LIST: Message = Message {
     name: "KeyValueList",
     fields: &[many(1, "values", Kind::Message(&KEY_VALUE))],
-    one_of: false,
 };

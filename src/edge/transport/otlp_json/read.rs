@@ -18,7 +18,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
-use super::{Field, Kind, Message};
+use super::{Field, Kind, Label, Message};
 
 /// The text is not the message in OTLP's JSON: correct what is named.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,9 @@ pub fn to_protobuf(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Js
     Ok(out)
 }
 
+/// Stands for all fields of a `oneof` among those that were seen; no message has so many others.
+const CHOICE: u32 = 1 << 31;
+
 /// Reads the fields of a message.
 struct Fields<'o> {
     message: &'static Message,
@@ -96,19 +99,21 @@ impl<'de> Visitor<'de> for Fields<'_> {
             };
             let seed = Optional {
                 field,
-                keep_default: self.message.one_of,
+                keep_default: matches!(field.label, Label::Optional | Label::Choice),
                 out: self.out,
             };
             if !map.next_value_seed(seed)? {
                 continue;
             }
-            let (bit, what) = if self.message.one_of {
-                (1, "a second value in one AnyValue")
-            } else {
-                (1 << index, "the same field for the second time")
-            };
+            let is_choice = field.label == Label::Choice;
+            let bit = if is_choice { CHOICE } else { 1 << index };
             if seen & bit != 0 {
-                return Err(A::Error::custom(format_args!("`{}`: {what}", field.name)));
+                let (name, message) = (field.name, self.message.name);
+                return Err(A::Error::custom(if is_choice {
+                    format!("`{name}`: a second value in one {message}")
+                } else {
+                    format!("`{name}`: the same field for the second time")
+                }));
             }
             seen |= bit;
         }
@@ -176,7 +181,7 @@ impl<'de> Visitor<'de> for Optional<'_> {
             keep_default,
             out,
         } = self;
-        if field.repeated {
+        if matches!(field.label, Label::Many | Label::Packed) {
             deserializer.deserialize_any(Elements { field, out })?;
         } else {
             Value {
@@ -208,16 +213,27 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let Self { field, out } = self;
+        let before = out.len();
+        let start = (field.label == Label::Packed).then(|| open(field, out));
+        let mut is_empty = true;
         loop {
             let element = Value {
-                field: self.field,
+                field,
                 keep_default: true,
-                out: self.out,
+                out,
             };
             if elements.next_element_seed(element)?.is_none() {
-                return Ok(());
+                break;
             }
+            is_empty = false;
         }
+        match start {
+            Some(_) if is_empty => out.truncate(before),
+            Some(start) => close(start, out),
+            None => {}
+        }
+        Ok(())
     }
 }
 
@@ -235,16 +251,22 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
         let Kind::Message(message) = self.field.kind else {
             return deserializer.deserialize_any(self);
         };
-        encode_key(self.field.number, WireType::LengthDelimited, self.out);
-        let start = self.out.len();
-        self.out.push(0);
+        let start = open(self.field, self.out);
         Fields { message, out: self.out }.deserialize(deserializer)?;
         close(start, self.out);
         Ok(())
     }
 }
 
-/// Writes the length of the message behind `start`, where one byte was kept for it.
+/// Begins what has a length; returns where that is to stand.
+fn open(field: &Field, out: &mut Vec<u8>) -> usize {
+    encode_key(field.number, WireType::LengthDelimited, out);
+    let start = out.len();
+    out.push(0);
+    start
+}
+
+/// Writes the length of what stands behind `start`, where one byte was kept for it.
 fn close(start: usize, out: &mut Vec<u8>) {
     let length = out.len() - start - 1;
     match (u8::try_from(length), out.get_mut(start)) {
@@ -258,16 +280,23 @@ fn close(start: usize, out: &mut Vec<u8>) {
 }
 
 impl Value<'_> {
-    fn varint(self, value: u64) {
+    /// Numbers that are packed have one key together.
+    fn key(&mut self, wire_type: WireType) {
+        if self.field.label != Label::Packed {
+            encode_key(self.field.number, wire_type, self.out);
+        }
+    }
+
+    fn varint(mut self, value: u64) {
         if value != 0 || self.keep_default {
-            encode_key(self.field.number, WireType::Varint, self.out);
+            self.key(WireType::Varint);
             encode_varint(value, self.out);
         }
     }
 
-    fn fixed<const N: usize>(self, wire_type: WireType, value: [u8; N]) {
+    fn fixed<const N: usize>(mut self, wire_type: WireType, value: [u8; N]) {
         if value != [0; N] || self.keep_default {
-            encode_key(self.field.number, wire_type, self.out);
+            self.key(wire_type);
             self.out.extend_from_slice(&value);
         }
     }
@@ -288,6 +317,16 @@ impl Value<'_> {
             Kind::Enum | Kind::Int32 => {
                 let value = i32::try_from(value).map_err(out_of_range)?;
                 self.varint(i64::from(value).cast_unsigned());
+            }
+            // The sign goes to the lowest bit (zigzag).
+            Kind::Sint32 => {
+                let value = i32::try_from(value).map_err(out_of_range)?;
+                self.varint(((value << 1) ^ (value >> 31)).cast_unsigned().into());
+            }
+            Kind::Uint64 => self.varint(u64::try_from(value).map_err(out_of_range)?),
+            Kind::Sfixed64 => {
+                let value = i64::try_from(value).map_err(out_of_range)?;
+                self.fixed(WireType::SixtyFourBit, value.to_le_bytes());
             }
             Kind::Int64 => self.varint(i64::try_from(value).map_err(out_of_range)?.cast_unsigned()),
             Kind::Uint32 => self.varint(u32::try_from(value).map_err(out_of_range)?.into()),
@@ -373,7 +412,7 @@ impl Visitor<'_> for Value<'_> {
             }
             Kind::Enum => {
                 return Err(E::custom(format_args!(
-                    "`{}`: the name or text {:?} where OTLP JSON has the number of the enum, for example 17 for ERROR",
+                    "`{}`: the name or text {:?} where OTLP JSON has the number of the enum (17 is the severity ERROR)",
                     self.field.name,
                     shortened(text)
                 )));

@@ -2,13 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use opentelemetry_proto::tonic::{
-    collector::logs::v1::ExportLogsServiceRequest,
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
     common::v1::{AnyValue, ArrayValue, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    metrics::v1::{HistogramDataPoint, metric},
 };
 use prost::Message as _;
 
-use super::{REQUEST, RESPONSE, to_json, to_protobuf};
+use super::{REQUEST, RESPONSE, request as table, to_json, to_protobuf};
+use crate::edge::Signal;
 
 fn read(json: &str) -> Result<ExportLogsServiceRequest, String> {
     let bytes = to_protobuf(&REQUEST, json.as_bytes()).map_err(|error| error.to_string())?;
@@ -374,4 +379,94 @@ fn parts_of_one_message_are_merged_and_the_last_value_counts() {
         br#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"x"}}"#
     );
     assert_eq!(to_json(&RESPONSE, b"").unwrap(), b"{}");
+}
+
+/// Every field of a span, in the order of the table.
+const TRACES: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib"},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","traceState":"a=b","parentSpanId":"eee19b7ec3c1b173","flags":257,"name":"GET /","kind":2,"startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","attributes":[{"key":"k","value":{"intValue":"1"}}],"droppedAttributesCount":1,"events":[{"timeUnixNano":"1544712660500000000","name":"e","attributes":[{"key":"k","value":{}}],"droppedAttributesCount":2}],"droppedEventsCount":3,"links":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","traceState":"c","attributes":[{"key":"k"}],"droppedAttributesCount":4,"flags":5}],"droppedLinksCount":6,"status":{"message":"no","code":2}}],"schemaUrl":"s"}],"schemaUrl":"r"}]}"#;
+
+/// Every field of every kind of metric, in the order of the table.
+const METRICS: &str = r#"{"resourceMetrics":[{"resource":{},"scopeMetrics":[{"scope":{"name":"lib"},"metrics":[{"name":"g","description":"d","unit":"1","gauge":{"dataPoints":[{"attributes":[{"key":"k"}],"startTimeUnixNano":"1","timeUnixNano":"2","asDouble":0.0,"exemplars":[{"filteredAttributes":[{"key":"f"}],"timeUnixNano":"3","asInt":"-4","spanId":"eee19b7ec3c1b174","traceId":"5b8efff798038103d269b633813fc60c"}],"flags":1},{"asInt":"-9223372036854775808"}]},"metadata":[{"key":"m","value":{"boolValue":true}}]},{"name":"s","sum":{"dataPoints":[{"asInt":"0"}],"aggregationTemporality":2,"isMonotonic":true}},{"name":"h","histogram":{"dataPoints":[{"count":"3","sum":0.0,"bucketCounts":["1","0","18446744073709551615"],"explicitBounds":[0.5,"Infinity"],"flags":1,"min":-1.5,"max":2.5}],"aggregationTemporality":1}},{"name":"e","exponentialHistogram":{"dataPoints":[{"count":"3","sum":1.5,"scale":-3,"zeroCount":"4","positive":{"offset":2147483647,"bucketCounts":["1","300"]},"negative":{"offset":-2147483648},"min":0.0,"zeroThreshold":0.25}],"aggregationTemporality":2}},{"name":"q","summary":{"dataPoints":[{"count":"2","sum":3.0,"quantileValues":[{"quantile":0.5,"value":"NaN"},{"quantile":1.0,"value":2.0}]}]}}]}]}]}"#;
+
+#[test]
+fn item_10_every_field_of_traces_and_metrics_goes_both_ways() {
+    for (signal, text) in [(Signal::Traces, TRACES), (Signal::Metrics, METRICS)] {
+        let bytes = to_protobuf(table(signal), text.as_bytes()).unwrap();
+        let back = to_json(table(signal), &bytes).unwrap();
+        assert_eq!(String::from_utf8(back).unwrap(), text);
+    }
+    // Another implementation understands the same by it.
+    let bytes = to_protobuf(table(Signal::Traces), TRACES.as_bytes()).unwrap();
+    let theirs: ExportTraceServiceRequest = serde_json::from_str(TRACES).unwrap();
+    assert_eq!(ExportTraceServiceRequest::decode(&*bytes).unwrap(), theirs);
+    let bytes = to_protobuf(table(Signal::Metrics), METRICS.as_bytes()).unwrap();
+    let ours = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
+    let metrics = &ours.resource_metrics[0].scope_metrics[0].metrics;
+    let Some(metric::Data::ExponentialHistogram(histogram)) = &metrics[3].data else {
+        panic!("{metrics:?}")
+    };
+    let point = &histogram.data_points[0];
+    let (positive, negative) = (point.positive.as_ref().unwrap(), point.negative.as_ref().unwrap());
+    assert_eq!(
+        (point.scale, positive.offset, negative.offset),
+        (-3, i32::MAX, i32::MIN)
+    );
+    assert_eq!(
+        (point.min, point.max, &positive.bucket_counts[..]),
+        (Some(0.0), None, &[1, 300][..])
+    );
+}
+
+#[test]
+fn item_10_one_value_of_several_and_lists_of_numbers_are_read_strictly() {
+    let of_point = |fields: &str| {
+        let json = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{{fields}}}]}}}}]}}]}}]}}"#
+        );
+        to_protobuf(table(Signal::Metrics), json.as_bytes()).map_err(|error| error.to_string())
+    };
+    for (fields, says) in [
+        (r#""bucketCounts":["1","x"]"#, "`bucketCounts`"),
+        (r#""bucketCounts":[-1]"#, "out of range"),
+        (r#""bucketCounts":7"#, "a list, `bucketCounts`"),
+        (r#""explicitBounds":[null]"#, "`explicitBounds`"),
+        (r#""sum":1,"sum":2"#, "second time"),
+    ] {
+        let error = of_point(fields).unwrap_err();
+        assert!(
+            error.contains(says) && error.contains("line 1 column"),
+            "{fields}: {error}"
+        );
+    }
+    assert_eq!(of_point(r#""bucketCounts":[],"explicitBounds":null"#), of_point(""));
+    let two = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{},"sum":{}}]}]}]}"#;
+    let error = to_protobuf(table(Signal::Metrics), two).unwrap_err().to_string();
+    assert!(error.contains("a second value in one Metric"), "{error}");
+    let enums = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":"SPAN_KIND_SERVER"}]}]}]}"#;
+    let error = to_protobuf(table(Signal::Traces), enums).unwrap_err().to_string();
+    assert!(
+        error.contains("`kind`") && error.contains("number of the enum"),
+        "{error}"
+    );
+}
+
+#[test]
+fn numbers_are_read_packed_or_one_by_one() {
+    let point = HistogramDataPoint {
+        bucket_counts: vec![1, 2],
+        ..HistogramDataPoint::default()
+    };
+    // The same field once more, as one number that is not packed.
+    let point = [point.encode_to_vec(), [&[0x31][..], &3_u64.to_le_bytes()].concat()].concat();
+    let wrap = |number: u8, inner: &[u8]| [&[number << 3 | 2, inner.len() as u8], inner].concat();
+    let request = [2, 2, 1]
+        .iter()
+        .fold(wrap(9, &wrap(1, &point)), |inner, number| wrap(*number, &inner));
+    let json = String::from_utf8(to_json(table(Signal::Metrics), &request).unwrap()).unwrap();
+    assert!(json.contains(r#""bucketCounts":["1","2","3"]"#), "{json}");
+    let cut = wrap(6, &[0; 7]);
+    let cut = [2, 2, 1]
+        .iter()
+        .fold(wrap(9, &wrap(1, &cut)), |inner, number| wrap(*number, &inner));
+    let error = to_json(table(Signal::Metrics), &cut).unwrap_err().to_string();
+    assert!(error.contains("cut short"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-use super::{Field, Kind, Message};
+use super::{Field, Kind, Label, Message};
 
 /// Deepest nesting of messages; prost's and the engine's too.
 const MAX_DEPTH: usize = 100;
@@ -70,11 +70,11 @@ impl<'a> Wire<'a> {
         };
         let (number, wire_type) = decode_key(&mut self.rest).map_err(unreadable)?;
         let payload = match wire_type {
-            WireType::Varint => Payload::Varint(decode_varint(&mut self.rest).map_err(unreadable)?),
+            WireType::Varint => Payload::Varint(self.varint()?),
             WireType::SixtyFourBit => Payload::Fixed64(u64::from_le_bytes(self.array()?)),
             WireType::ThirtyTwoBit => Payload::Fixed32(u32::from_le_bytes(self.array()?)),
             WireType::LengthDelimited => {
-                let length = decode_varint(&mut self.rest).map_err(unreadable)?;
+                let length = self.varint()?;
                 Payload::Delimited(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)
             }
             WireType::StartGroup | WireType::EndGroup => {
@@ -83,6 +83,24 @@ impl<'a> Wire<'a> {
             }
         };
         Ok(Some((number, payload)))
+    }
+
+    /// The next of numbers that are packed.
+    fn packed(&mut self, kind: Kind) -> Result<Option<Payload<'a>>, UnwritableError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => Payload::Fixed64(u64::from_le_bytes(self.array()?)),
+            _ => Payload::Varint(self.varint()?),
+        }))
+    }
+
+    fn varint(&mut self) -> Result<u64, UnwritableError> {
+        decode_varint(&mut self.rest).map_err(|error| UnwritableError {
+            message: self.message.name,
+            problem: error.to_string(),
+        })
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], UnwritableError> {
@@ -108,25 +126,25 @@ fn object(message: &'static Message, protobuf: &[u8], depth: usize, out: &mut Ve
             problem: format!("nested deeper than {MAX_DEPTH} messages"),
         });
     };
-    let last = if message.one_of {
-        last_known(message, protobuf)?
+    let has_choice = message.fields.iter().any(|field| field.label == Label::Choice);
+    let last = if has_choice {
+        last_choice(message, protobuf)?
     } else {
         None
     };
     out.push(b'{');
     let start = out.len();
     for field in message.fields {
-        if message.one_of && last != Some(field.number) {
+        if field.label == Label::Choice && last != Some(field.number) {
             continue;
         }
         let before = out.len();
         if before > start {
             out.push(b',');
         }
-        let written = if field.repeated {
-            list(message, field, protobuf, depth, out)?
-        } else {
-            single(message, field, protobuf, depth, out)?
+        let written = match field.label {
+            Label::Many | Label::Packed => list(message, field, protobuf, depth, out)?,
+            Label::One | Label::Optional | Label::Choice => single(message, field, protobuf, depth, out)?,
         };
         if !written {
             out.truncate(before);
@@ -136,15 +154,16 @@ fn object(message: &'static Message, protobuf: &[u8], depth: usize, out: &mut Ve
     Ok(())
 }
 
-/// The number of the last known field, which is the one that counts among several of one `oneof`.
-fn last_known(message: &'static Message, protobuf: &[u8]) -> Result<Option<u32>, UnwritableError> {
+/// The number of the last field of the `oneof`, which is the one that counts among several.
+fn last_choice(message: &'static Message, protobuf: &[u8]) -> Result<Option<u32>, UnwritableError> {
     let mut last = None;
     let mut wire = Wire {
         message,
         rest: protobuf,
     };
     while let Some((number, _)) = wire.next()? {
-        if message.fields.iter().any(|field| field.number == number) {
+        let is_choice = |field: &Field| field.label == Label::Choice && field.number == number;
+        if message.fields.iter().any(is_choice) {
             last = Some(number);
         }
     }
@@ -166,11 +185,25 @@ fn list(
         rest: protobuf,
     };
     while let Some((number, payload)) = wire.next()? {
-        if number == field.number {
+        if number != field.number {
+            continue;
+        }
+        // A reader takes numbers packed or one by one, whatever the schema says.
+        let (mut first, rest) = match (field.label, payload) {
+            (Label::Packed, Payload::Delimited(packed)) => (None, packed),
+            _ => (Some(payload), &[][..]),
+        };
+        let mut packed = Wire { message, rest };
+        loop {
+            let element = match first.take() {
+                Some(payload) => Some(payload),
+                None => packed.packed(field.kind)?,
+            };
+            let Some(element) = element else { break };
             if out.len() > start {
                 out.push(b',');
             }
-            value(message, field, payload, depth, out)?;
+            value(message, field, element, depth, out)?;
         }
     }
     let any = out.len() > start;
@@ -211,7 +244,7 @@ fn single(
         Some(Payload::Delimited(_)) if is_message => Payload::Delimited(&merged),
         Some(payload) => payload,
     };
-    if payload.is_default() && !is_message && !message.one_of {
+    if payload.is_default() && !is_message && field.label == Label::One {
         return Ok(false);
     }
     name(field, out);
@@ -260,6 +293,12 @@ fn value(
         (Kind::Enum | Kind::Int32, Payload::Varint(number)) => plain(number as i32, out),
         (Kind::Uint32, Payload::Varint(number)) => plain(number as u32, out),
         (Kind::Fixed32, Payload::Fixed32(number)) => plain(number, out),
+        (Kind::Sint32, Payload::Varint(number)) => {
+            let number = number as u32;
+            plain((number >> 1).cast_signed() ^ -((number & 1).cast_signed()), out);
+        }
+        (Kind::Uint64, Payload::Varint(number)) => quoted(&number.to_string(), out),
+        (Kind::Sfixed64, Payload::Fixed64(number)) => quoted(&number.cast_signed().to_string(), out),
         (Kind::Int64, Payload::Varint(number)) => quoted(&number.cast_signed().to_string(), out),
         (Kind::Fixed64, Payload::Fixed64(number)) => quoted(&number.to_string(), out),
         (Kind::Double, Payload::Fixed64(number)) => match f64::from_bits(number) {
