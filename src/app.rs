@@ -82,6 +82,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let exporter = Arc::clone(ways_out.of(OtlpSignal::Logs)?);
     let pipeline = start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?;
     let pipeline = Arc::new(pipeline.traced_by(traces.clone()));
+    pipeline.show_phase();
     let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
     let push = own_telemetry::push_metrics(settings, &metrics, resource)?;
     let status = Arc::new(Status::new(Arc::clone(&pipeline), ways_out.trouble()));

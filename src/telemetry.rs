@@ -195,7 +195,7 @@ metrics! {
     Gauge exporter_queue_capacity{exporter}: "What fits into them.";
     Gauge exporter_queue_log_records{exporter} in "{records}": "Records in them, spans and data points among them.";
     Gauge exporter_dead_letters{exporter} in "{requests}": "Requests among their dead letters.";
-    Gauge tenants in "{tenants}": "Tenants that are told apart, as of the last record that met a tenant still learning.";
+    Gauge tenants in "{tenants}": "Tenants that are told apart.";
     Gauge open_incidents in "{incidents}": "Incidents now open.";
     Gauge templates in "{templates}": "Templates now known.";
     Gauge memory_limited: "1 while requests are refused because memory is near its limit, else 0.";

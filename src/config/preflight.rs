@@ -87,6 +87,20 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             );
         }
     }
+    let telemetry = &settings.telemetry;
+    let pushed = telemetry
+        .metrics
+        .readers
+        .iter()
+        .filter_map(|reader| reader.periodic.as_ref());
+    let pushed = pushed.map(|periodic| ("metrics.readers", &periodic.exporter.otlp));
+    let traced = telemetry.traces.running().iter();
+    let traced = traced.map(|processor| ("traces.processors", &processor.batch.exporter.otlp));
+    for (key, otlp) in pushed.chain(traced) {
+        if let Err(problem) = otlp.check_files() {
+            tell(format!("service.telemetry.{key}"), problem);
+        }
+    }
     let state = &settings.harbinger.state;
     if state.enabled
         && let Some(file) = existing(&state.directory).filter(|existing| !existing.is_dir())

@@ -104,6 +104,17 @@ impl Settings {
         self.headers().map(|_| ())
     }
 
+    /// Reads the files and lets go of them, for `validate`.
+    ///
+    /// # Errors
+    /// A file that a start would fail on.
+    pub fn check_files(&self) -> Result<(), String> {
+        if !self.endpoint.starts_with("https://") {
+            return Ok(());
+        }
+        self.tls().check_files().map_err(|problem| renamed(&problem))
+    }
+
     /// The exporter of metrics; each call takes `timeout` at most. Inside a tokio runtime.
     ///
     /// # Errors

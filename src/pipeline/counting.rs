@@ -3,6 +3,8 @@
 //! What enters: batches that were judged, changes of incidents, the state. What leaves: additions to metrics. Promise: once
 //! a request, never once a record. Absent on purpose: verdicts by service, see `judged`.
 
+use std::sync::Arc;
+
 use super::{Pipeline, lock};
 use crate::engine::{
     correlate::{Change, Ending, Event, Happened, Status},
@@ -30,9 +32,6 @@ impl Pipeline {
         metrics.odd_log_records.add(batch.odd_records);
         metrics.repeated_requests.add(u64::from(committed.repeated));
         metrics.overflow_tenant_log_records.add(committed.overflow_records);
-        if !committed.verdicts.warming_up.is_empty() {
-            self.observe_phase();
-        }
         for event in events.iter().flat_map(|(_, events)| events) {
             match event {
                 Event::Opened(_) => metrics.opened_incidents.add(1),
@@ -58,8 +57,17 @@ impl Pipeline {
         }
     }
 
-    /// Brings the gauges about learning up to date.
-    pub(super) fn observe_phase(&self) {
+    /// Has the gauges about learning tell how it stands whenever metrics are read, also while nothing comes.
+    pub fn show_phase(self: &Arc<Self>) {
+        let pipeline = Arc::downgrade(self);
+        self.metrics.follow(move |_| {
+            if let Some(pipeline) = pipeline.upgrade() {
+                pipeline.observe_phase();
+            }
+        });
+    }
+
+    fn observe_phase(&self) {
         let (phase, (tenants, _)) = {
             let state = lock(&self.state);
             (state.phase(), state.count())

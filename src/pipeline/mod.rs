@@ -174,7 +174,6 @@ impl Pipeline {
             metrics: parts.metrics,
             traces: Traces::default(),
         };
-        pipeline.observe_phase();
         if let Err(problem) = pipeline.reread_feedback() {
             tracing::error!("no opinion is judged by until this is mended (then send SIGHUP): {problem}");
         }

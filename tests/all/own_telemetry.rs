@@ -719,3 +719,24 @@ async fn every_record_is_counted_under_what_was_said_of_it() {
         .unwrap();
     assert_eq!((of("normal") - normal, of("anomalous"), of("bypassed")), (2, 1, 1));
 }
+
+/// Whoever looks sees how learning stands now: at once when training is done, and never where there is no model.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gauges_of_learning_tell_how_it_stands_when_they_are_read() {
+    let (pipeline, _, metrics) = end_to_end::pipeline(Some(Model { fails: false }), Mode::Mark);
+    pipeline.show_phase();
+    let shown = || {
+        metrics.prometheus();
+        (
+            metrics.detection_ready.get(),
+            metrics.warm_up_remaining_log_records.get(),
+        )
+    };
+    assert!(matches!(shown(), (0, 1..)));
+    warm_up(&pipeline).await;
+    assert_eq!(shown(), (1, 0));
+    let (lost, _, metrics) = end_to_end::pipeline(None, Mode::Mark);
+    lost.show_phase();
+    metrics.prometheus();
+    assert_eq!(metrics.detection_ready.get(), 0);
+}
