@@ -13,6 +13,7 @@ Standard library only. Needs HARBINGER_BIN (default target/release/harbinger) an
 import json
 import signal
 import unittest
+import urllib.error
 import urllib.request
 
 from processes import EXAMPLES, ProcessTest, free_port, harbinger, otelcol
@@ -102,7 +103,7 @@ class Signals(ProcessTest):
         self.wait_for_health(self.ports["health"], agent)
         return agent
 
-    def start_collector(self, signals, exporters):
+    def start_collector(self, signals, exporters, encoding):
         """`signals` go out by `exporters`, and into the file `SIGNAL-went`; what comes back into `SIGNAL-came`."""
         file = lambda name: {"path": str(self.dir / name), "flush_interval": "100ms"}
         to_agent = {"sending_queue": {"enabled": False}, "retry_on_failure": {"enabled": True}}
@@ -114,7 +115,7 @@ class Signals(ProcessTest):
             },
             "exporters": {
                 "otlp_grpc": {"endpoint": self.local["grpc"], "tls": {"insecure": True}, **to_agent},
-                "otlp_http": {"endpoint": f"http://{self.local['http']}", "encoding": "json", **to_agent},
+                "otlp_http": {"endpoint": f"http://{self.local['http']}", "encoding": encoding, **to_agent},
                 **{f"file/{signal}-{way}": file(f"{signal}-{way}") for signal in signals for way in ("went", "came")},
             },
             "service": {
@@ -141,7 +142,7 @@ class Signals(ProcessTest):
 
     def test_what_comes_back_is_what_went(self):
         exporters = ["otlp_grpc", "otlp_http"]
-        collector = self.start_collector(["traces", "metrics", "logs"], exporters)
+        collector = self.start_collector(["traces", "metrics", "logs"], exporters, "json")
         agent = self.start_agent(
             "traces-and-metrics.yaml",
             f"receivers.otlp.protocols.grpc.endpoint={self.local['grpc']}",
@@ -171,7 +172,8 @@ class Signals(ProcessTest):
 
     def test_without_a_pipeline_the_sender_is_told_what_to_write(self):
         exporters = ["otlp_grpc", "otlp_http"]
-        collector = self.start_collector(["traces", "metrics"], exporters)
+        # Of a refusal in JSON the Collector (0.159) does not show the words.
+        collector = self.start_collector(["traces", "metrics"], exporters, "proto")
         agent = self.start_agent(
             "http.yaml",
             f"receivers.otlp.protocols.grpc.endpoint={self.local['grpc']}",

@@ -520,17 +520,24 @@ async fn a_queue_keeps_every_signal_over_a_restart_in_order_and_its_dead_letters
     letters
         .each(|letter| {
             let refused = letter.refused.unwrap();
-            shown.push((refused.signal, refused.to_json().unwrap()));
+            shown.push((letter.number, refused.signal, refused.to_json().unwrap()));
             true
         })
         .unwrap();
-    let [(Signal::Traces, json)] = shown.as_slice() else {
+    let [(number, Signal::Traces, json)] = shown.as_slice() else {
         panic!("{shown:?}")
     };
     assert_eq!(
         serde_json::from_slice::<ExportTraceServiceRequest>(json).unwrap(),
         spans(&["alone"])
     );
+    letters.requeue(*number).unwrap();
+    drop(letters);
+    let large = Arc::new(Small(usize::MAX, std::sync::Mutex::default()));
+    let again = queue(&storage, Arc::clone(&large) as _);
+    assert_eq!(again.drain(Instant::now() + Duration::from_secs(60)).await, 0);
+    let taken = large.1.lock().unwrap();
+    assert_eq!((taken.len(), taken[0].signal), (1, Signal::Traces));
 }
 
 #[tokio::test]

@@ -85,15 +85,14 @@ fn record() -> impl Strategy<Value = LogRecord> {
 }
 
 fn scope() -> impl Strategy<Value = InstrumentationScope> {
-    let scope = (text(), text(), attributes(), any::<u32>()).prop_map(
-        |(name, version, attributes, dropped_attributes_count)| InstrumentationScope {
+    (text(), text(), attributes(), any::<u32>()).prop_map(|(name, version, attributes, dropped_attributes_count)| {
+        InstrumentationScope {
             name,
             version,
             attributes,
             dropped_attributes_count,
-        },
-    );
-    scope
+        }
+    })
 }
 
 fn resource() -> impl Strategy<Value = Resource> {
