@@ -198,6 +198,8 @@ metrics! {
     Gauge process_memory_rss_bytes: "Bytes of memory the process has resident; known where a memory_limiter looks.";
     Gauge memory_limited: "1 while requests are refused because memory is near its limit, else 0.";
     Gauge requests_in_flight: "Requests now between a caller and the next hop.";
+    Gauge config_reload_success: "1 when the configuration was last read without a mistake, 0 when a reload was refused.";
+    Gauge config_reload_success_time_seconds: "When that was last the case, in seconds since the Unix epoch.";
     Gauge detection_ready: "1 when the model is trained and works, else 0.";
     Gauge warm_up_remaining_log_records: "Records still needed before the first training, 0 once it is done.";
 }
@@ -235,18 +237,31 @@ impl Metrics {
     }
 }
 
+/// Has the agent's own log begin at another level.
+pub type SetLevel = Box<dyn Fn(tracing::Level) + Send + Sync>;
+
 /// Starts the agent's own log on standard error; a second call changes nothing.
-pub fn start_log(level: tracing::Level, json: bool) {
+pub fn start_log(level: tracing::Level, json: bool) -> SetLevel {
     // Our own words at `level`; what libraries say only from warnings on, or HTTP/2 frames would fill the log at debug.
-    let filter = EnvFilter::new(format!("warn,harbinger={level}"));
+    let filter = |level| EnvFilter::new(format!("warn,harbinger={level}"));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
     // A line that cannot be written (disk full, pipe closed) is lost; complaining of that on standard error would panic.
     let log = log.log_internal_errors(false);
-    // Only fails when there is a log already, as in tests.
-    let _ = if json { log.json().try_init() } else { log.try_init() };
+    macro_rules! started {
+        ($log:expr) => {{
+            let log = $log.with_filter_reloading();
+            let handle = log.reload_handle();
+            // Only fails when there is a log already, as in tests.
+            let _ = log.try_init();
+            Box::new(move |level| {
+                let _ = handle.reload(filter(level));
+            })
+        }};
+    }
+    if json { started!(log.json()) } else { started!(log) }
 }
 
 /// Sends every metric by OTLP at an interval; ends when dropped.

@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -67,6 +68,14 @@ async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Re
 }
 
 impl Bound {
+    /// Where it listens, and by which protocol.
+    pub(super) fn addresses(&self) -> (&'static str, &[SocketAddr]) {
+        match self {
+            Self::Grpc(receiver) => ("grpc", receiver.addresses()),
+            Self::Http(receiver) => ("http", receiver.addresses()),
+        }
+    }
+
     /// Who was turned away, also while serving.
     fn door(&self) -> (Entrance, Arc<Counters>) {
         match self {
@@ -95,33 +104,32 @@ impl Bound {
     }
 }
 
-/// The way in, behind the memory limiter if there is one.
+/// The memory limiter, if there is one, watching.
 ///
 /// # Errors
 /// Memory cannot be limited here.
 pub(super) fn limit_memory(
     settings: &Settings,
-    intake: Arc<dyn Intake>,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<Result<()>>,
-) -> Result<Arc<dyn Intake>> {
+) -> Result<Option<Arc<MemoryLimiter>>> {
     let Some((id, limits)) = &settings.memory_limiter else {
-        return Ok(intake);
+        return Ok(None);
     };
     let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
     tracing::info!(
         soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
         "requests are refused, for now, while the process has more memory than this"
     );
-    let limited = limiter.before(intake);
     let metrics = Arc::clone(metrics);
+    let watched = Arc::clone(&limiter);
     tasks.spawn(async move {
-        let watching = limiter.watch(|limiter| {
+        let watching = watched.watch(|limiter| {
             metrics.process_memory_rss_bytes.set(limiter.resident_bytes());
             metrics.memory_limited.set(u64::from(limiter.is_refusing()));
         });
         watching.await;
         Ok(())
     });
-    Ok(limited)
+    Ok(Some(limiter))
 }

@@ -21,7 +21,7 @@ pub mod telling;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -38,6 +38,7 @@ use memory::Memory;
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
     engine::{
+        self,
         correlate::{Change, Ending, Event, Happened, Incident, Status},
         embed::{Embedder, Embedding},
         front::{Batch, Front},
@@ -93,7 +94,7 @@ pub struct Parts {
 
 /// The rooms, connected.
 pub struct Pipeline {
-    front: Front,
+    front: RwLock<Arc<Front>>,
     state: Arc<Mutex<Tenants>>,
     tenant_header: Option<String>,
     embeddings: Embeddings,
@@ -150,7 +151,7 @@ impl Pipeline {
             embeddings.remember(template, embedding.clone());
         }
         let pipeline = Self {
-            front: parts.front,
+            front: RwLock::new(Arc::new(parts.front)),
             state,
             tenant_header: parts.tenant_header,
             embeddings,
@@ -176,6 +177,17 @@ impl Pipeline {
     /// What is done with verdicts from the next request on.
     pub fn set_mode(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Goes on by these settings, as far as they can change in a running engine; what is under way goes on as it began.
+    pub fn adjust(&self, settings: &engine::Settings) {
+        let front = Arc::new(self.front().adjusted(&settings.text));
+        *self.front.write().unwrap_or_else(PoisonError::into_inner) = front;
+        lock(&self.state).adjust(&settings.score, &settings.correlate);
+    }
+
+    fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.front.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is done with verdicts.
@@ -299,7 +311,7 @@ impl Pipeline {
             .as_deref()
             .map(|header| Tenant::of_values(request.metadata.values(header)));
         let caller = caller.unwrap_or_default();
-        let Some(batch) = guarded("reading", || self.front.prepare_of(&caller, view, now_unix_nano())) else {
+        let Some(batch) = guarded("reading", || self.front().prepare_of(&caller, view, now_unix_nano())) else {
             return untouched();
         };
         let embeddings = self.embeddings.fetch(&batch.templates, request.deadline).await;
@@ -314,7 +326,7 @@ impl Pipeline {
             return untouched();
         }
         let annotate = || {
-            self.front
+            self.front()
                 .annotate(view, &batch, &committed.verdicts, &self.model_version)
         };
         match guarded("marking", annotate) {
