@@ -8,12 +8,14 @@
 mod identities;
 mod kept;
 mod own_telemetry;
+mod reloading;
 mod shutdown;
 mod status;
 mod ways_in;
 mod ways_out;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -21,11 +23,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
+use reloading::Reloading;
 use status::Status;
 
 use crate::{
@@ -33,7 +36,7 @@ use crate::{
     edge::{self, Intakes, Signal as OtlpSignal, Store, api, model::OnnxEmbedder, store::StateDirectory},
     engine::{self, embed::Embedder, score::Committee, tenants::Tenants},
     pipeline::{Parts, Pipeline, recovery},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, SetLevel},
 };
 
 use identities::Identities;
@@ -44,32 +47,72 @@ pub use kept::{learned, opinions, save_snapshot};
 /// Rereads the configuration that the agent was started with.
 pub type Reload<'a> = &'a dyn Fn() -> Result<Loaded>;
 
-/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and applies `detection.mode`, and
-/// rereads the opinions.
+/// What a running agent can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End in order; said a second time, at once.
+    Stop,
+    /// Reread the configuration and the opinions.
+    Reload,
+}
+
+/// What stands around a running agent.
+pub struct Surroundings<'a> {
+    /// Whether it is an error that there is no model.
+    pub require_model: bool,
+    /// Rereads the configuration.
+    pub reload: Reload<'a>,
+    /// Has the log begin at another level.
+    pub set_level: SetLevel,
+    /// What the agent is told.
+    pub orders: mpsc::Receiver<Order>,
+    /// Is told once, when the agent serves: where, by `grpc`, `http`, `health`, `metrics` or `api`.
+    pub ready: oneshot::Sender<Vec<(&'static str, SocketAddr)>>,
+}
+
+/// Runs the agent until SIGINT or SIGTERM; SIGHUP rereads the configuration and the opinions.
 ///
 /// # Errors
 /// What keeps it from starting: a taken port, an unusable state directory, or, if it is required, a missing model.
 pub fn run(loaded: Loaded, require_model: bool, reload: Reload<'_>) -> Result<()> {
-    telemetry::start_log(
-        match loaded.settings.telemetry.logs.level {
-            service::LogLevel::Debug => tracing::Level::DEBUG,
-            service::LogLevel::Info => tracing::Level::INFO,
-            service::LogLevel::Warn => tracing::Level::WARN,
-            service::LogLevel::Error => tracing::Level::ERROR,
-        },
+    let set_level = telemetry::start_log(
+        level_of(&loaded.settings),
         loaded.settings.telemetry.logs.encoding == service::LogEncoding::Json,
     );
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&loaded.settings, require_model, reload));
+    let outcome = runtime.block_on(async {
+        let around = Surroundings {
+            require_model,
+            reload,
+            set_level,
+            orders: signals()?,
+            ready: oneshot::channel().0,
+        };
+        serve(loaded, around).await
+    });
     // Whatever still hangs after the drain does not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> Result<()> {
+fn level_of(settings: &Settings) -> tracing::Level {
+    match settings.telemetry.logs.level {
+        service::LogLevel::Debug => tracing::Level::DEBUG,
+        service::LogLevel::Info => tracing::Level::INFO,
+        service::LogLevel::Warn => tracing::Level::WARN,
+        service::LogLevel::Error => tracing::Level::ERROR,
+    }
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// As of [`run`].
+pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
+    let settings = &loaded.settings.clone();
     let identities = Identities::load(settings)?;
     let metrics = Arc::new(Metrics::default());
     own_telemetry::follow_process(&metrics);
@@ -80,7 +123,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let apis = bind_apis(settings).await?;
     let ways_out = WaysOut::open(settings, &identities, (&metrics, &traces))?;
     let exporter = Arc::clone(ways_out.of(OtlpSignal::Logs)?);
-    let pipeline = start_pipeline(settings, require_model, exporter, Arc::clone(&metrics))?;
+    let pipeline = start_pipeline(settings, around.require_model, exporter, Arc::clone(&metrics))?;
     let pipeline = Arc::new(pipeline.traced_by(traces.clone()));
     pipeline.show_phase();
     let listeners = ways_out::listen(settings, &ways_out, &pipeline)?;
@@ -88,7 +131,9 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     let status = Arc::new(Status::new(Arc::clone(&pipeline), ways_out.trouble()));
 
     let mut tasks = JoinSet::new();
+    let mut addresses = Vec::new();
     for (pages, kind) in pages {
+        addresses.push((kind.name(), pages.address()));
         tracing::info!(address = %pages.address(), kind = kind.name(), "serving");
         let contents = kind.contents(&status, &metrics);
         tasks.spawn(async move {
@@ -97,6 +142,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
         });
     }
     for api in apis {
+        addresses.push(("api", api.address()));
         tracing::info!(address = %api.address(), "serving the API");
         let desk: Arc<dyn edge::Desk> = Arc::clone(&pipeline) as _;
         let incident_attribute = settings.harbinger.attributes.incident_id.clone();
@@ -107,10 +153,19 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     for (signal, way) in &passing {
         intakes = intakes.with(*signal, Arc::clone(way) as _);
     }
-    let intakes = ways_in::limit_memory(settings, intakes, &metrics, &mut tasks)?;
+    let limiter = ways_in::limit_memory(settings, &metrics, &mut tasks)?;
+    if let Some(limiter) = &limiter {
+        let limited = settings.limited_signals().collect::<Vec<_>>();
+        intakes = intakes.behind(|signal, intake| match limited.contains(&signal) {
+            true => limiter.before(intake),
+            false => intake,
+        });
+    }
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for receiver in receivers {
+        let (protocol, listening) = receiver.addresses();
+        addresses.extend(listening.iter().map(|address| (protocol, *address)));
         let mut stopped = stopped.clone();
         let shutdown = async move {
             // An error means that the sender is gone, which is a stop as well.
@@ -128,8 +183,20 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     }
 
     status.set_serving(true);
-    let mut signals = Signals::listen()?;
-    let ended = wait_for_the_end(&pipeline, reload, &mut signals, &mut serving, &mut tasks).await;
+    reloading::tell_success(&metrics, true);
+    let mut orders = around.orders;
+    let mut reloading = Reloading {
+        reread: around.reload,
+        latest: loaded.config.clone(),
+        started: loaded,
+        set_level: around.set_level,
+        pipeline: Arc::clone(&pipeline),
+        limiter,
+        metrics,
+    };
+    // Whoever started it may not want to know.
+    let _ = around.ready.send(addresses);
+    let ended = wait_for_the_end(&mut reloading, &mut orders, &mut serving, &mut tasks).await;
     status.set_serving(false);
     let _ = stop.send(true);
     let running = shutdown::Running {
@@ -141,7 +208,7 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
     };
     tokio::select! {
         () = shutdown::finish(running, settings.shutdown_timeout) => tracing::info!("stopped"),
-        () = signals.stop() => tracing::warn!("told a second time to stop: nothing more is waited for"),
+        () = told_to_stop(&mut orders) => tracing::warn!("told a second time to stop: nothing more is waited for"),
     }
     tasks.shutdown().await;
     own_telemetry::finish(push, traces).await;
@@ -149,67 +216,55 @@ async fn serve(settings: &Settings, require_model: bool, reload: Reload<'_>) -> 
 }
 
 /// What the system asks of the agent.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+fn signals() -> Result<mpsc::Receiver<Order>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (orders, ordered) = mpsc::channel(8);
+    tokio::spawn(async move {
+        loop {
+            let order = tokio::select! {
+                _ = interrupt.recv() => Order::Stop,
+                _ = terminate.recv() => Order::Stop,
+                _ = hangup.recv() => Order::Reload,
+            };
+            if orders.send(order).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(ordered)
 }
 
-impl Signals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Returns when the agent is told to stop.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+/// Returns when the agent is told to stop; never when nobody is left to tell it.
+async fn told_to_stop(orders: &mut mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if order == Order::Stop {
+            return;
         }
     }
+    std::future::pending().await
 }
 
-/// Waits for a signal to stop, or for something that should serve for ever to end.
+/// Waits for the order to stop, or for something that should serve for ever to end.
 async fn wait_for_the_end(
-    pipeline: &Pipeline,
-    reload: Reload<'_>,
-    signals: &mut Signals,
+    reloading: &mut Reloading<'_>,
+    orders: &mut mpsc::Receiver<Order>,
     serving: &mut JoinSet<()>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
     loop {
         tokio::select! {
-            _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.hangup.recv() => apply(reload, pipeline),
+            order = orders.recv() => match order {
+                Some(Order::Reload) => reloading.reload(),
+                Some(Order::Stop) | None => return Ok(()),
+            },
             Some(ended) = serving.join_next() => {
                 ended?;
                 bail!("a receiver stopped by itself");
             }
             Some(ended) = tasks.join_next() => return ended?,
         }
-    }
-}
-
-fn apply(reload: Reload<'_>, pipeline: &Pipeline) {
-    match reload() {
-        Ok(loaded) => {
-            let mode = loaded.settings.harbinger.detection.mode;
-            tracing::info!(
-                ?mode,
-                "configuration reread; only detection.mode changes without a restart"
-            );
-            pipeline.set_mode(mode);
-        }
-        Err(problem) => tracing::error!("the configuration on disk is not usable, nothing changes: {problem:#}"),
-    }
-    match pipeline.reread_feedback() {
-        Ok(opinions) => tracing::info!(opinions, "feedback.yaml reread"),
-        Err(problem) => tracing::error!("the opinions that were in force stay: {problem}"),
     }
 }
 

@@ -6,12 +6,16 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::{
     app,
@@ -58,12 +62,14 @@ enum Command {
   harbinger run --config base.yaml --config site.yaml
       site.yaml over base.yaml: sections are merged, lists replaced.
   harbinger run --config harbinger.yaml --set processors.harbinger.detection.mode=shadow
-      Only count what would be marked.
+      Only count what would be marked; as the Collector writes it: --config yaml:processors::harbinger::detection::mode: shadow
 
 Without a model the agent still delivers every record, with harbinger.verdict=degraded, and says so in its log and health. \
 --require-model makes that an error at the start.
 
-SIGHUP rereads the configuration; of it, detection.mode changes without a restart. It rereads feedback.yaml as well.")]
+SIGHUP rereads the configuration and feedback.yaml. Without a restart change: detection.mode, percentile and \
+max_episodes_per_hour, text.ignore and exclude, correlation.min_records, the limits of memory_limiter, the log's level. Of any other \
+key the log says that it waits for the next start. A configuration with mistakes changes nothing.")]
     Run(RunArgs),
     /// Check a configuration, and that the model and its runtime load, without starting
     #[command(after_help = "Examples:
@@ -80,6 +86,33 @@ Every mistake is told with file, line, column and key, and what to write instead
     PrintConfig(ConfigArgs),
     /// List the receivers, processors, exporters and extensions there are
     Components,
+    /// Print the JSON Schema of the configuration, by which editors complete and check
+    #[command(after_help = "Examples:
+  harbinger schema > harbinger.schema.json
+      Then write as the first line of a configuration beside it, for the YAML language server of your editor:
+      # yaml-language-server: $schema=harbinger.schema.json
+
+It knows keys, types, words and defaults; what belongs together `harbinger validate` knows.")]
+    Schema,
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = "Examples:
+  harbinger completions bash > /etc/bash_completion.d/harbinger
+  harbinger completions zsh > \"${fpath[1]}/_harbinger\"
+  harbinger completions fish > ~/.config/fish/completions/harbinger.fish")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write the pages of all commands
+    #[command(after_help = "Examples:
+  harbinger man | man -l -
+  harbinger man --out /usr/local/share/man/man1
+      harbinger.1, harbinger-run.1 and so on, one for each command.")]
+    Man {
+        /// Write the pages of all commands into this directory, made if missing, instead of printing the first
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Find the anomalies and incidents in log files: annotated.csv and incidents.csv
     #[command(after_help = "Examples:
   harbinger analyze app.csv --out out
@@ -182,10 +215,11 @@ Goes through snapshot and journals: templates with their counts, quotations in r
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, Args)]
 struct ConfigArgs {
-    /// Configuration file; repeat to lay one over another [default: ./harbinger.yaml]
+    /// Configuration file, `env:NAME` (a variable that holds one) or `yaml:a::b: c`; repeat to lay one over another
+    /// [default: ./harbinger.yaml]
     #[arg(long, value_name = "FILE")]
     config: Vec<String>,
-    /// Set one key, as `service.telemetry.logs.level=debug`; over all files
+    /// Set one key, as `service.telemetry.logs.level=debug`; over all of --config
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -237,7 +271,12 @@ impl ConfigArgs {
         if self.config.is_empty() {
             DEFAULT_CONFIG.to_owned()
         } else {
-            self.config.join(" + ")
+            // The text of `yaml:` may hold secrets.
+            let named = self.config.iter().map(|config| match config.split_once(':') {
+                Some(("yaml", _)) => "yaml:…",
+                _ => config,
+            });
+            named.collect::<Vec<_>>().join(" + ")
         }
     }
 }
@@ -280,8 +319,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit
         Some(Command::DeadLetters(arguments)) => return dead_letters::run(&arguments),
         Some(Command::Forget(arguments)) => return forget::run(&arguments),
         Some(Command::Components) => io::stdout().lock().write_all(components().as_bytes())?,
+        Some(Command::Schema) => io::stdout().lock().write_all(config::schema()?.as_bytes())?,
+        Some(Command::Completions { shell }) => {
+            // Through a buffer, as the generator panics when standard output is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "harbinger", &mut script);
+            io::stdout().lock().write_all(&script)?;
+        }
+        Some(Command::Man { out }) => manual(out.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The manual page of the program, or those of all commands into a directory.
+fn manual(directory: Option<&Path>) -> anyhow::Result<()> {
+    let Some(directory) = directory else {
+        let mut page = Vec::new();
+        Man::new(Cli::command()).render(&mut page)?;
+        return Ok(io::stdout().lock().write_all(&page)?);
+    };
+    let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
+    written.with_context(|| format!("cannot write manual pages into {}", directory.display()))
 }
 
 fn validate(arguments: &ConfigArgs) -> anyhow::Result<()> {

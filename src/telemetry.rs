@@ -18,7 +18,7 @@ use instruments::Readable;
 pub use opentelemetry_sdk::Resource;
 
 pub use instruments::{Counter, DurationHistogram, Family, Gauge, Kind, SecondsCounter, Series, SizeHistogram, Value};
-pub use log::start_log;
+pub use log::{SetLevel, start_log};
 pub use push::{Push, resource};
 pub use traces::{Batching, Sampler, Span, TRACEPARENT, Trace, Traces};
 
@@ -200,6 +200,9 @@ metrics! {
     Gauge templates in "{templates}": "Templates now known.";
     Gauge memory_limited: "1 while requests are refused because memory is near its limit, else 0.";
     Gauge requests_in_flight in "{requests}": "Requests now between a caller and the next hop.";
+    Gauge config_reload_success:
+        "1 when the configuration was last read without a mistake, 0 when a reload was refused.";
+    Gauge config_reload_success_time in "s": "When that was last the case, since the Unix epoch.";
     Gauge detection_ready: "1 when the model is trained and works, else 0.";
     Gauge warm_up_remaining_log_records in "{records}": "Records still needed before the first training, 0 once it is done.";
     Counter self_trace_sent_spans in "{spans}": "Spans of the agent's own traces that their endpoint has accepted.";

@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -78,6 +79,14 @@ impl Bound {
         }
     }
 
+    /// Where it listens, and by which protocol.
+    pub(super) fn addresses(&self) -> (&'static str, &[SocketAddr]) {
+        match &self.protocol {
+            BoundProtocol::Grpc(receiver) => ("grpc", receiver.addresses()),
+            BoundProtocol::Http(receiver) => ("http", receiver.addresses()),
+        }
+    }
+
     /// Who is turned away before a request is whole, counted also while serving.
     fn follow(&self, metrics: &Metrics) {
         let (entrance, counters): (Entrance, Arc<Counters>) = match &self.protocol {
@@ -129,40 +138,31 @@ impl Bound {
     }
 }
 
-/// The ways in, those of pipelines that name the memory limiter behind it.
+/// The memory limiter, if there is one, watching.
 ///
 /// # Errors
 /// Memory cannot be limited here.
 pub(super) fn limit_memory(
     settings: &Settings,
-    mut intakes: Intakes,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<Result<()>>,
-) -> Result<Intakes> {
+) -> Result<Option<Arc<MemoryLimiter>>> {
     let Some((id, limits)) = &settings.memory_limiter else {
-        return Ok(intakes);
+        return Ok(None);
     };
     let limiter = MemoryLimiter::new(limits).with_context(|| format!("processors.{id}"))?;
     tracing::info!(
         soft_limit_mib = limiter.soft_limit_bytes() / (1024 * 1024),
         "requests are refused, for now, while the process has more memory than this"
     );
-    for (signal, _) in settings
-        .pipelines
-        .iter()
-        .filter(|(_, pipeline)| pipeline.limits_memory())
-    {
-        if let Some(intake) = intakes.of(*signal).map(Arc::clone) {
-            intakes = intakes.with(*signal, limiter.before(intake));
-        }
-    }
     let metrics = Arc::clone(metrics);
+    let watched = Arc::clone(&limiter);
     tasks.spawn(async move {
-        let watching = limiter.watch(|limiter| {
+        let watching = watched.watch(|limiter| {
             metrics.memory_limited.set(u64::from(limiter.is_refusing()));
         });
         watching.await;
         Ok(())
     });
-    Ok(intakes)
+    Ok(Some(limiter))
 }

@@ -1,11 +1,14 @@
-//! `${env:X}` in values, as the Collector (v0.159) reads it.
+//! `${env:X}`, `${file:path}` and `${yaml:text}` in values, as the Collector (v0.159) reads them.
 //!
-//! What enters: a merged tree and a way to look environment variables up. What leaves: the tree with values in place and
-//! warnings about unset variables. Promises: a value that is one reference gets the type its text has as YAML, and its
+//! What enters: a merged tree, a way to look environment variables up, and files. What leaves: the tree with values in place
+//! and warnings about unset variables. Promises: a value that is one reference gets the type its text has as YAML, and its
 //! text where a string is wanted; a reference within text becomes text; `$$` is `$`; keys and comments are never
-//! touched, and places stay those of the reference. Absent on purpose: `${file:…}` and other schemes.
+//! touched, and places stay those of the reference; whatever refers to itself ends. Absent on purpose: `${http:…}`.
 //!
-//! Forms: `${env:X}`, `${X}`, `${env:X:-default}`, nested references. An unset variable without default is empty.
+//! Forms: `${env:X}`, `${X}`, `${env:X:-default}`, `${file:path}` (without its last line end), `${yaml:text}`, nested
+//! references. An unset variable without default is empty.
+
+use std::{fs::File, io::Read};
 
 use super::{
     document::{Content, Expanded, Meaning, Node},
@@ -15,6 +18,13 @@ use super::{
 
 /// Replacements in one value, so that a variable that refers to itself ends.
 const MAX_ROUNDS: usize = 1000;
+/// Sections out of references in sections out of references.
+const MAX_DEPTH: usize = 16;
+/// References in all.
+const MAX_REFERENCES: usize = 10_000;
+/// What a file may hold that stands for a value.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const ENDLESS: &str = "the references in this value refer to each other without end";
 
 /// Looks an environment variable up.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -29,90 +39,110 @@ pub fn expand(
     environment: Environment<'_>,
     warnings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
-    match &mut node.content {
-        Content::Mapping(entries) => {
-            for entry in entries {
-                let below = if key.is_empty() {
-                    entry.key.clone()
-                } else {
-                    format!("{key}.{}", entry.key)
-                };
-                expand(&mut entry.value, &below, environment, warnings)?;
-            }
-        }
-        Content::Sequence(nodes) => {
-            for (index, node) in nodes.iter_mut().enumerate() {
-                expand(node, &format!("{key}[{index}]"), environment, warnings)?;
-            }
-        }
-        Content::Scalar { text, .. } => {
-            if text.contains("${") {
-                scalar(node, key, environment, warnings)?;
-            }
-            unescape(node);
-        }
-    }
-    Ok(())
+    let mut expansion = Expansion {
+        environment,
+        warnings,
+        depth: 0,
+        references: 0,
+    };
+    expansion.expand(node, key)
 }
 
-fn scalar(
-    node: &mut Node,
-    key: &str,
-    environment: Environment<'_>,
-    warnings: &mut Vec<Finding>,
-) -> Result<(), Finding> {
-    for _ in 0..MAX_ROUNDS {
-        let Content::Scalar { text, .. } = &node.content else {
-            return Ok(());
-        };
-        let Some((start, end)) = find(text) else {
-            return Ok(());
-        };
-        let reference = text.get(start..end).unwrap_or_default().to_owned();
-        let whole = reference.len() == text.len();
-        let value = follow(&reference, environment).map_err(|message| finding(node, key, &message))?;
-        let replacement = match &value {
-            Value::Text(value) => value.clone(),
-            Value::Unset(name) => {
-                let message = format!(
-                    "the environment variable {name} is not set, so `{reference}` is empty; set it, or give a default: \
-                     `${{env:{name}:-…}}`"
-                );
-                warnings.push(Finding::new(Some(node.place.clone()), key, message));
-                String::new()
+struct Expansion<'e> {
+    environment: Environment<'e>,
+    warnings: &'e mut Vec<Finding>,
+    depth: usize,
+    references: usize,
+}
+
+impl Expansion<'_> {
+    fn expand(&mut self, node: &mut Node, key: &str) -> Result<(), Finding> {
+        match &mut node.content {
+            Content::Mapping(entries) => {
+                for entry in entries {
+                    let below = if key.is_empty() {
+                        entry.key.clone()
+                    } else {
+                        format!("{key}.{}", entry.key)
+                    };
+                    self.expand(&mut entry.value, &below)?;
+                }
             }
-        };
-        if let Content::Scalar { text, quoted } = &mut node.content
-            && !whole
-        {
-            text.replace_range(start..end, &replacement);
-            *quoted = true;
-            continue;
+            Content::Sequence(nodes) => {
+                for (index, node) in nodes.iter_mut().enumerate() {
+                    self.expand(node, &format!("{key}[{index}]"))?;
+                }
+            }
+            Content::Scalar { text, .. } => {
+                if text.contains("${") {
+                    self.scalar(node, key)?;
+                }
+                unescape(node);
+            }
         }
-        let content = match value {
-            // An empty default is an empty string, an unset variable is nothing.
-            Value::Text(ref value) if value.is_empty() && reference.contains(":-") => None,
-            _ => typed(&replacement),
-        };
-        let reference = node.expanded.take().map_or(reference, |earlier| earlier.reference);
-        node.content = content.unwrap_or_else(|| Content::Scalar {
-            text: replacement.clone(),
-            quoted: true,
-        });
-        node.expanded = Some(Expanded {
-            reference,
-            text: replacement,
-        });
-        if !matches!(node.content, Content::Scalar { .. }) {
-            place_all(node);
-            return expand(node, key, environment, warnings);
-        }
+        Ok(())
     }
-    Err(finding(
-        node,
-        key,
-        "the environment variables in this value refer to each other without end",
-    ))
+
+    fn scalar(&mut self, node: &mut Node, key: &str) -> Result<(), Finding> {
+        for _ in 0..MAX_ROUNDS {
+            let Content::Scalar { text, .. } = &node.content else {
+                return Ok(());
+            };
+            let Some((start, end)) = find(text) else {
+                return Ok(());
+            };
+            self.references += 1;
+            if self.references > MAX_REFERENCES {
+                break;
+            }
+            let reference = text.get(start..end).unwrap_or_default().to_owned();
+            let whole = reference.len() == text.len();
+            let value = follow(&reference, self.environment).map_err(|message| finding(node, key, &message))?;
+            let replacement = match &value {
+                Value::Text(value) => value.clone(),
+                Value::Unset(name) => {
+                    let message = format!(
+                        "the environment variable {name} is not set, so `{reference}` is empty; set it, or give a default: \
+                         `${{env:{name}:-…}}`"
+                    );
+                    self.warnings.push(Finding::new(Some(node.place.clone()), key, message));
+                    String::new()
+                }
+            };
+            if let Content::Scalar { text, quoted } = &mut node.content
+                && !whole
+            {
+                text.replace_range(start..end, &replacement);
+                *quoted = true;
+                continue;
+            }
+            let content = match value {
+                // An empty default is an empty string, an unset variable is nothing.
+                Value::Text(ref value) if value.is_empty() && reference.contains(":-") => None,
+                _ => typed(&replacement),
+            };
+            let reference = node.expanded.take().map_or(reference, |earlier| earlier.reference);
+            node.content = content.unwrap_or_else(|| Content::Scalar {
+                text: replacement.clone(),
+                quoted: true,
+            });
+            node.expanded = Some(Expanded {
+                reference,
+                text: replacement,
+            });
+            if !matches!(node.content, Content::Scalar { .. }) {
+                place_all(node);
+                if self.depth >= MAX_DEPTH {
+                    break;
+                }
+                self.depth += 1;
+                let outcome = self.expand(node, key);
+                self.depth -= 1;
+                return outcome;
+            }
+        }
+        Err(finding(node, key, ENDLESS))
+    }
 }
 
 fn finding(node: &Node, key: &str, message: &str) -> Finding {
@@ -138,15 +168,20 @@ fn follow(reference: &str, environment: Environment<'_>) -> Result<Value, String
         }
         None => ("env", uri),
     };
-    if scheme != "env" {
-        return Err(if let Some(default) = rest.strip_prefix('-') {
-            format!("`{reference}` has no scheme; write `${{env:{scheme}:-{default}}}`")
-        } else {
-            format!(
-                "`{reference}` asks for `{scheme}:`, and Harbinger expands environment variables only: write \
-                 `${{env:NAME}}`, `${{env:NAME:-default}}`, or `$${{…}}` for the text itself"
-            )
-        });
+    match scheme {
+        "env" => {}
+        "yaml" => return Ok(Value::Text(rest.to_owned())),
+        "file" => return content(rest).map(Value::Text),
+        _ => {
+            return Err(if let Some(default) = rest.strip_prefix('-') {
+                format!("`{reference}` has no scheme; write `${{env:{scheme}:-{default}}}`")
+            } else {
+                format!(
+                    "`{reference}` asks for `{scheme}:`, which Harbinger does not expand: write `${{env:NAME}}`, \
+                     `${{env:NAME:-default}}`, `${{file:PATH}}`, or `$${{…}}` for the text itself"
+                )
+            });
+        }
     }
     let (name, default) = match rest.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -165,6 +200,25 @@ fn follow(reference: &str, environment: Environment<'_>) -> Result<Value, String
         Some(text) => Value::Text(text),
         None => Value::Unset(name.to_owned()),
     })
+}
+
+/// What a file holds, without the line end that editors put behind it.
+fn content(path: &str) -> Result<String, String> {
+    let unreadable = |problem: std::io::Error| format!("cannot read the file `{path}`: {problem}");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(format!(
+            "`{path}` is no file of at most {} MiB that could stand for a value",
+            MAX_FILE_BYTES >> 20
+        ));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    Ok(text)
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -264,6 +318,8 @@ mod tests {
                 "NAME" => "HOST",
                 "AGAIN" => "${env:AGAIN}",
                 "DOLLAR" => "a$$b",
+                "DEEPER" => "[x, '${env:DEEPER}']",
+                "WIDER" => "['${env:WIDER}', '${env:WIDER}']",
                 _ => return None,
             }
             .to_owned(),
@@ -357,10 +413,39 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_refused() {
-        assert!(refused("${file:x.yaml}").contains("write `${env:NAME}`"));
+        assert!(refused("${http://x/y}").contains("write `${env:NAME}`"));
+        assert!(refused("${file:/nowhere/x.yaml}").contains("cannot read the file `/nowhere/x.yaml`"));
+        assert!(refused("${file:/}").contains("no file of at most 1 MiB"));
         assert!(refused("${MISSING:-x}").contains("write `${env:MISSING:-x}`"));
         assert!(refused("${my_var:-x}").contains("write `${env:my_var:-x}`"));
         assert!(refused("${env:a b}").contains("is not the name of an environment variable"));
         assert!(refused("${env:AGAIN}").contains("without end"));
+        assert!(refused("${env:DEEPER}").contains("without end"));
+        assert!(refused("${env:WIDER}").contains("without end"));
+    }
+
+    /// A file stands for what is in it, a section as well as a word; `yaml:` for its own text.
+    #[test]
+    fn files_and_texts_stand_for_what_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (word, section) = (
+            file("token", "hunter2\r\n"),
+            file("part.yaml", "a: [1, '${env:HOST}']\n"),
+        );
+        assert_eq!(text(&format!("${{file:{word}}}")), "hunter2");
+        assert_eq!(text(&format!("Bearer ${{file:{word}}}!")), "Bearer hunter2!");
+        let part = expanded(&format!("${{file:{section}}}"));
+        let Content::Sequence(items) = &part.entry("a").unwrap().value.content else {
+            panic!()
+        };
+        assert_eq!(items[0].meaning(), Some(Meaning::Unsigned(1)));
+        assert_eq!(items[1].expanded.as_ref().unwrap().text, "db.example");
+        assert_eq!(expanded("${yaml:250}").meaning(), Some(Meaning::Unsigned(250)));
+        assert_eq!(text("${yaml:a word}"), "a word");
     }
 }

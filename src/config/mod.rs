@@ -7,9 +7,10 @@
 //! only a start can show.
 //!
 //! The way of a configuration: `sources` (files to one tree, by `yaml`) → `expand` (`${env:X}`) → `resolve` (tree to
-//! types, by `read`, with `advice`) → `settings`; `print` goes back.
+//! types, by `read`, with `advice`) → `settings`; `print` goes back, and `schema` tells editors.
 
 mod advice;
+mod changes;
 mod component;
 mod document;
 mod endpoints;
@@ -21,17 +22,20 @@ mod print;
 mod read;
 mod read_error;
 mod resolve;
+mod schema;
 pub mod self_traces;
 pub mod service;
 mod settings;
 mod sources;
 mod yaml;
 
+pub use changes::changes;
 pub use component::{ComponentId, ComponentType, Components, Role, TYPES};
 pub use expand::Environment;
 pub use finding::{ConfigError, Finding, Place};
 pub use preflight::preflight;
 pub use print::{REDACTED, print};
+pub use schema::schema;
 pub use settings::{
     Config, Detection, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor, Protocols,
     Queued, Receiver, Settings, State,
@@ -48,12 +52,12 @@ pub struct Loaded {
     pub warnings: Vec<Finding>,
 }
 
-/// Reads `configs` (paths, or `file:` and a path) and `sets` (`a.b=c`), later ones over earlier ones.
+/// Reads `configs` (paths, `file:PATH`, `env:NAME`, `yaml:a::b: c`) and `sets` (`a.b=c`), later ones over earlier ones.
 ///
 /// # Errors
 /// Every mistake that was found.
 pub fn load(configs: &[String], sets: &[String], environment: Environment<'_>) -> Result<Loaded, ConfigError> {
-    let mut root = sources::gather(configs, sets)?;
+    let mut root = sources::gather(configs, sets, environment)?;
     let mut warnings = Vec::new();
     expand::expand(&mut root, "", environment, &mut warnings)?;
     let (config, settings) = resolve::resolve(&root, &mut warnings)?;

@@ -109,6 +109,11 @@ struct Reader<'a> {
     findings: &'a Findings,
 }
 
+/// What a visitor says it expects.
+pub fn expectation<'de, V: Visitor<'de>>(visitor: &V) -> String {
+    Expecting(visitor).to_string()
+}
+
 struct Expecting<'a, V>(&'a V);
 
 impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
@@ -133,7 +138,7 @@ impl<'a> Reader<'a> {
     /// Gives the scalar to `visitor` as what it means.
     fn scalar<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, ReadError> {
         let wanted = if self.secret() {
-            wanted(&Expecting(&visitor).to_string())
+            wanted(&expectation(&visitor))
         } else {
             String::new()
         };
@@ -160,14 +165,14 @@ impl<'a> Reader<'a> {
     /// Gives the text to `visitor`. Numbers and booleans are not strings, except out of an environment variable.
     fn text<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, ReadError> {
         if let Some(expanded) = &self.node.expanded {
-            let expected = Expecting(&visitor).to_string();
+            let expected = expectation(&visitor);
             return if expected.contains("duration string") {
                 duration(&expanded.text, visitor)
             } else {
                 visitor.visit_str(&expanded.text)
             };
         }
-        let expected = Expecting(&visitor).to_string();
+        let expected = expectation(&visitor);
         match (self.node.meaning(), &self.node.content) {
             (Some(_), Content::Scalar { text, .. }) if expected.contains("duration string") && !self.node.is_null() => {
                 duration(text, visitor)

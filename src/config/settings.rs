@@ -107,6 +107,12 @@ impl Settings {
         self.pipelines.iter().filter(named).map(|(signal, _)| *signal)
     }
 
+    /// The signals that are refused while memory is short.
+    pub fn limited_signals(&self) -> impl Iterator<Item = Signal> {
+        let limited = self.pipelines.iter().filter(|(_, pipeline)| pipeline.limits_memory());
+        limited.map(|(signal, _)| *signal)
+    }
+
     /// The signals that leave by an exporter; events of incidents are logs.
     pub fn signals_to(&self, exporter: &ComponentId) -> impl Iterator<Item = Signal> {
         let named = |(signal, pipeline): &&(Signal, Pipeline)| {

@@ -1,13 +1,15 @@
-//! Files and `--set` flags to one tree.
+//! Files, variables and flags to one tree.
 //!
 //! What enters: `--config` and `--set` arguments in their order. What leaves: one merged tree. Promises: later sources
 //! win, sections are merged key by key and lists replaced, as in the Collector; every value remembers its source.
-//! Absent on purpose: `env:`, `yaml:` and `http:` configurations.
+//! Absent on purpose: configurations by HTTP: an agent that cannot reach its configuration would not start, and one that
+//! can be told by the network what to send where is nobody's wish.
 
 use std::{fs, io::ErrorKind};
 
 use super::{
     document::{Content, Entry, Node},
+    expand::Environment,
     finding::{ConfigError, Finding, Place},
     yaml,
 };
@@ -19,12 +21,12 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 ///
 /// # Errors
 /// Everything that cannot be read.
-pub fn gather(configs: &[String], sets: &[String]) -> Result<Node, ConfigError> {
+pub fn gather(configs: &[String], sets: &[String], environment: Environment<'_>) -> Result<Node, ConfigError> {
     let mut findings = Vec::new();
     let mut root: Option<Node> = None;
     let read = configs
         .iter()
-        .map(|config| file(config))
+        .map(|config| source(config, environment))
         .chain(sets.iter().map(|set| assignment(set).map(Some)));
     for outcome in read {
         match outcome {
@@ -40,29 +42,89 @@ pub fn gather(configs: &[String], sets: &[String]) -> Result<Node, ConfigError> 
         return Err(ConfigError(findings));
     }
     root.ok_or_else(|| {
-        let source = configs.join(", ");
+        let source = configs
+            .iter()
+            .map(|config| named(config))
+            .collect::<Vec<_>>()
+            .join(", ");
         let message = "nothing is configured; copy config-examples/quickstart.yaml and change it";
-        Finding::new(Some(Place::whole(source.trim_start_matches("file:"))), "", message).into()
+        Finding::new(Some(Place::whole(&source)), "", message).into()
     })
 }
 
-/// The path that a `--config` argument names.
-///
-/// # Errors
-/// What to write instead of a scheme that is not `file:`.
-pub fn path_of(config: &str) -> Result<&str, String> {
+/// A `--config` argument as it may be shown: the text of `yaml:` can hold secrets.
+fn named(config: &str) -> &str {
     match config.split_once(':') {
-        Some(("file", path)) => Ok(path),
-        Some((scheme @ ("env" | "yaml" | "http" | "https"), _)) => Err(format!(
-            "`--config {scheme}:…` is not supported; write the configuration to a file, with `${{env:NAME}}` for what \
-             varies, and give its path"
-        )),
-        _ => Ok(config),
+        Some(("file", path)) => path,
+        Some(("yaml", _)) => "--config yaml:",
+        _ => config,
     }
 }
 
-fn file(config: &str) -> Result<Option<Node>, Finding> {
-    let path = path_of(config).map_err(|message| Finding::new(None, "", message))?;
+/// What one `--config` argument names.
+fn source(config: &str, environment: Environment<'_>) -> Result<Option<Node>, Finding> {
+    let root = match config.split_once(':') {
+        Some(("file", path)) => file(path)?,
+        Some(("env", name)) => variable(config, name, environment)?,
+        Some(("yaml", text)) => inline(named(config), text)?,
+        Some((scheme @ ("http" | "https"), _)) => {
+            let message = format!(
+                "`--config {scheme}:…` is not supported, as an agent should start also when that server is away; fetch the \
+                 configuration to a file before the start, and give its path"
+            );
+            return Err(Finding::new(None, "", message));
+        }
+        _ => file(config)?,
+    };
+    match root {
+        Some(Node {
+            content: Content::Mapping(_),
+            ..
+        })
+        | None => Ok(root),
+        Some(node) => {
+            let message = "not a configuration: expected sections such as `receivers:` and `service:`";
+            Err(Finding::new(Some(node.place), "", message))
+        }
+    }
+}
+
+/// The configuration that an environment variable holds.
+fn variable(config: &str, name: &str, environment: Environment<'_>) -> Result<Option<Node>, Finding> {
+    match environment(name) {
+        Some(text) => yaml::parse(config, &text),
+        None => {
+            let message = format!("the environment variable {name} is not set; set it to the text of a configuration");
+            Err(Finding::new(Some(Place::whole(config)), "", message))
+        }
+    }
+}
+
+/// Keys in one line: as in the Collector `::` leads into a section.
+fn inline(source: &str, text: &str) -> Result<Option<Node>, Finding> {
+    let place = Place::whole(source);
+    let node = yaml::parse(source, text).map_err(|finding| Finding {
+        place: Some(place.clone()),
+        ..finding
+    })?;
+    let Some(mut node) = node else { return Ok(None) };
+    at(&mut node, &place);
+    let Content::Mapping(entries) = node.content else {
+        return Ok(Some(node));
+    };
+    let mut root = Node::empty(place.clone());
+    for Entry { key, value, .. } in entries {
+        if key.split("::").any(|step| step.trim().is_empty()) {
+            let message = format!("`{key}` holds an empty key; write `yaml:key::below: value`");
+            return Err(Finding::new(Some(place), "", message));
+        }
+        let keys: Vec<&str> = key.split("::").collect();
+        root.merge(below(keys.into_iter(), value, &place));
+    }
+    Ok(Some(root))
+}
+
+fn file(path: &str) -> Result<Option<Node>, Finding> {
     let about = |message: String| Finding::new(Some(Place::whole(path)), "", message);
     let metadata = fs::metadata(path).map_err(|error| {
         about(match error.kind() {
@@ -91,18 +153,7 @@ fn file(config: &str) -> Result<Option<Node>, Finding> {
             .count();
         about(format!("not UTF-8 text in line {}; save the file as UTF-8", line + 1))
     })?;
-    let root = yaml::parse(path, &text)?;
-    match root {
-        Some(Node {
-            content: Content::Mapping(_),
-            ..
-        })
-        | None => Ok(root),
-        Some(node) => {
-            let message = "not a configuration: expected sections such as `receivers:` and `service:`";
-            Err(Finding::new(Some(node.place), "", message))
-        }
-    }
+    yaml::parse(path, &text)
 }
 
 /// `a.b=c` as the tree `a: {b: c}`.
@@ -135,19 +186,22 @@ fn assignment(set: &str) -> Result<Node, Finding> {
         expanded: None,
     });
     at(&mut node, &place);
-    for key in keys.rsplit('.') {
+    Ok(below(keys.split('.'), node, &place))
+}
+
+/// `value` below these keys, the outermost first.
+fn below<'k>(keys: impl DoubleEndedIterator<Item = &'k str>, value: Node, place: &Place) -> Node {
+    keys.rev().fold(value, |value, key| {
         let entry = Entry {
             key: key.trim().to_owned(),
             place: place.clone(),
-            value: node,
+            value,
         };
-        node = Node {
+        Node {
             content: Content::Mapping(vec![entry]),
-            place: place.clone(),
-            expanded: None,
-        };
-    }
-    Ok(node)
+            ..Node::empty(place.clone())
+        }
+    })
 }
 
 /// Positions in a flag's value mean nothing to the user.

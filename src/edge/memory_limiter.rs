@@ -9,7 +9,7 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -59,6 +59,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The keys that [`MemoryLimiter::adjust`] takes over.
+    pub const ADJUSTABLE: [&'static str; 4] = [
+        "limit_mib",
+        "spike_limit_mib",
+        "limit_percentage",
+        "spike_limit_percentage",
+    ];
+
     /// Says what is wrong and what to write instead.
     pub fn validate(&self) -> Result<(), String> {
         if self.check_interval.is_zero() {
@@ -112,7 +120,7 @@ pub enum UnknownMemory {
 #[derive(Debug)]
 pub struct MemoryLimiter {
     check_interval: Duration,
-    soft_limit_bytes: u64,
+    soft_limit_bytes: AtomicU64,
     refusing: AtomicBool,
 }
 
@@ -126,7 +134,7 @@ impl MemoryLimiter {
         let resident = resident_bytes().ok_or(UnknownMemory::Own)?;
         let limiter = Self {
             check_interval: settings.check_interval,
-            soft_limit_bytes,
+            soft_limit_bytes: AtomicU64::new(soft_limit_bytes),
             refusing: AtomicBool::new(false),
         };
         limiter.see(resident);
@@ -135,7 +143,17 @@ impl MemoryLimiter {
 
     /// From how many bytes on requests are refused.
     pub fn soft_limit_bytes(&self) -> u64 {
-        self.soft_limit_bytes
+        self.soft_limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Limits by these settings from the next look on; how often it looks stays.
+    ///
+    /// # Errors
+    /// What there is to be limited is not known; nothing changes.
+    pub fn adjust(&self, settings: &Settings) -> Result<(), UnknownMemory> {
+        let soft_limit_bytes = settings.soft_limit_bytes(total_bytes()).ok_or(UnknownMemory::Total)?;
+        self.soft_limit_bytes.store(soft_limit_bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether requests are refused now.
@@ -157,11 +175,12 @@ impl MemoryLimiter {
     }
 
     fn see(&self, resident_bytes: u64) {
-        let over = resident_bytes > self.soft_limit_bytes;
+        let soft_limit_bytes = self.soft_limit_bytes();
+        let over = resident_bytes > soft_limit_bytes;
         if self.refusing.swap(over, Ordering::Relaxed) == over {
             return;
         }
-        let (resident_mib, soft_limit_mib) = (resident_bytes / MIB as u64, self.soft_limit_bytes / MIB as u64);
+        let (resident_mib, soft_limit_mib) = (resident_bytes / MIB as u64, soft_limit_bytes / MIB as u64);
         if over {
             tracing::warn!(
                 resident_mib,
@@ -236,7 +255,7 @@ mod tests {
     fn limiter(soft_limit_mib: u64) -> Arc<MemoryLimiter> {
         Arc::new(MemoryLimiter {
             check_interval: Duration::from_secs(1),
-            soft_limit_bytes: soft_limit_mib * MIB as u64,
+            soft_limit_bytes: AtomicU64::new(soft_limit_mib * MIB as u64),
             refusing: AtomicBool::new(false),
         })
     }

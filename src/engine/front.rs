@@ -126,6 +126,8 @@ pub struct Front {
     names: annotate::Settings,
     /// The resource attribute that names the tenant.
     tenant_attribute: Option<String>,
+    /// How often the rules have changed.
+    generation: u64,
 }
 
 impl Front {
@@ -140,7 +142,17 @@ impl Front {
             text_of_service,
             names,
             tenant_attribute: None,
+            generation: 0,
         }
+    }
+
+    /// The same by other settings, as far as they can change in a running engine. A request that is repeated across such a
+    /// change is another one: what it was told before need not fit the records that are judged of it now.
+    #[must_use]
+    pub fn adjusted(&self, text: &text::Settings) -> Self {
+        let mut adjusted = self.clone();
+        adjusted.generation += u64::from(adjusted.text.adjust(text));
+        adjusted
     }
 
     /// Tells tenants apart by what their resources say, where the settings want that.
@@ -159,7 +171,7 @@ impl Front {
         let mut reader = Reader::new(&self.text);
         let mut batch = Batch {
             // The same bytes of another tenant are another request: its verdicts are its own.
-            request_hash: xxh3_128_with_seed(view.bytes(), caller.seed()),
+            request_hash: xxh3_128_with_seed(view.bytes(), caller.seed().wrapping_add(self.generation)),
             arrival_unix_nano,
             records: Vec::with_capacity(view.len()),
             ..Batch::default()

@@ -82,6 +82,13 @@ impl State {
         self
     }
 
+    /// Goes on by these settings, as far as they can change in a running engine ([`score::Settings::ADJUSTABLE`],
+    /// [`correlate::Settings::ADJUSTABLE`]).
+    pub fn adjust(&mut self, scoring: &score::Settings, correlation: &correlate::Settings) {
+        self.scorer.adjust(scoring);
+        self.correlator.adjust(correlation);
+    }
+
     /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict. `each`
     /// is told what was thought of every record that was judged, by its index.
     pub fn judge(

@@ -1,7 +1,8 @@
 //! The states of all tenants behind the calls of one: nothing that one tenant said is learned for, or quoted to, another.
 //!
 //! What enters, one at a time: a batch with its embeddings ([`Tenants::commit`]), an embedding that came late
-//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]), what people say ([`Tenants::hold`], [`Tenants::dismiss`]). What leaves: verdicts, a fit that is due, events and notes,
+//! ([`Tenants::supply`]), a finished fit ([`Tenants::install`]), what people say ([`Tenants::hold`], [`Tenants::dismiss`]), other
+//! settings ([`Tenants::adjust`]). What leaves: verdicts, a fit that is due, events and notes,
 //! each with its tenant. A batch of several tenants is judged part by part; with one tenant it passes as it is.
 //!
 //! Promises: a tenant's verdicts are those it would get alone, to the bit; bounded: beyond `max_tenants` further ones share
@@ -302,6 +303,15 @@ impl Tenants {
             self.notes.push(Note::TooMany { max_tenants });
         }
         Tenant::Overflow
+    }
+
+    /// Goes on by these settings from the next batch on, as far as they can change, see [`State::adjust`].
+    pub fn adjust(&mut self, scoring: &score::Settings, correlation: &correlate::Settings) {
+        self.beginning.scoring.adjust(scoring);
+        self.beginning.correlation.adjust(correlation);
+        for state in self.states.values_mut() {
+            state.adjust(scoring, correlation);
+        }
     }
 
     /// Hears how much texts sound like failure by this committee from now on.

@@ -28,7 +28,7 @@ use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -46,6 +46,7 @@ use stopping::Stopping;
 use crate::{
     edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
     engine::{
+        self,
         correlate::{Event, Incident},
         embed::{Embedder, Embedding},
         front::{Batch, Front},
@@ -97,7 +98,7 @@ pub struct Parts {
 
 /// The rooms, connected.
 pub struct Pipeline {
-    front: Front,
+    front: RwLock<Arc<Front>>,
     state: Arc<Mutex<Tenants>>,
     tenant_header: Option<String>,
     embeddings: Embeddings,
@@ -156,7 +157,7 @@ impl Pipeline {
             embeddings.remember(template, embedding.clone());
         }
         let pipeline = Self {
-            front: parts.front,
+            front: RwLock::new(Arc::new(parts.front)),
             state,
             tenant_header: parts.tenant_header,
             embeddings,
@@ -189,6 +190,17 @@ impl Pipeline {
     /// What is done with verdicts from the next request on.
     pub fn set_mode(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Goes on by these settings, as far as they can change in a running engine; what is under way goes on as it began.
+    pub fn adjust(&self, settings: &engine::Settings) {
+        let front = Arc::new(self.front().adjusted(&settings.text));
+        *self.front.write().unwrap_or_else(PoisonError::into_inner) = front;
+        lock(&self.state).adjust(&settings.score, &settings.correlate);
+    }
+
+    fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.front.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is done with verdicts.
@@ -316,7 +328,7 @@ impl Pipeline {
         let annotate = || {
             let mut span = trace.step("processor/harbinger/annotate");
             let annotated = self
-                .front
+                .front()
                 .annotate(view, &batch, &committed.verdicts, &self.model_version);
             if let Ok(annotated) = &annotated {
                 span.count("harbinger.request.bytes", annotated.bytes.len() as u64);
@@ -347,7 +359,7 @@ impl Pipeline {
         let caller = caller.unwrap_or_default();
         let batch = {
             let mut span = trace.step("processor/harbinger/prepare");
-            let batch = guarded("reading", || self.front.prepare_of(&caller, view, now_unix_nano()))?;
+            let batch = guarded("reading", || self.front().prepare_of(&caller, view, now_unix_nano()))?;
             span.count("harbinger.log_records", batch.records.len() as u64);
             span.count("harbinger.templates", batch.templates.len() as u64);
             batch

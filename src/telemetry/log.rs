@@ -24,22 +24,36 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+/// Has the agent's own log begin at another level.
+pub type SetLevel = Box<dyn Fn(tracing::Level) + Send + Sync>;
+
 /// Starts the agent's own log on standard error; a second call changes nothing.
-pub fn start_log(level: tracing::Level, json: bool) {
+pub fn start_log(level: tracing::Level, json: bool) -> SetLevel {
     // Our own words at `level`; what libraries say only from warnings on, or HTTP/2 frames would fill the log at debug.
-    let filter = EnvFilter::new(format!("warn,harbinger={level}"));
+    let filter = |level| EnvFilter::new(format!("warn,harbinger={level}"));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
     // A line that cannot be written (disk full, pipe closed) is lost; complaining of that on standard error would panic.
     let log = log.log_internal_errors(false);
-    // Only fails when there is a log already, as in tests.
-    let _ = if json {
-        log.event_format(JsonLines).try_init()
+    // The two are of two types.
+    macro_rules! started {
+        ($log:expr) => {{
+            let log = $log.with_filter_reloading();
+            let handle = log.reload_handle();
+            // Only fails when there is a log already, as in tests.
+            let _ = log.try_init();
+            Box::new(move |level| {
+                let _ = handle.reload(filter(level));
+            })
+        }};
+    }
+    if json {
+        started!(log.event_format(JsonLines))
     } else {
-        log.try_init()
-    };
+        started!(log)
+    }
 }
 
 /// One JSON object a line.

@@ -103,6 +103,42 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(output.status.success());
 }
 
+/// Completions and manual pages come from what `--help` comes from: every command is in them.
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = here(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        for word in ["analyze", "dead-letters", "require-model"] {
+            assert!(text(&output.stdout).contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(here(&["completions", "tcsh"]).status.code(), Some(2));
+    let page = here(&["man"]);
+    assert!(text(&page.stdout).contains(".TH harbinger 1"));
+    assert!(text(&page.stdout).contains("harbinger\\-analyze(1)"));
+    let directory = tempfile::tempdir().unwrap();
+    let output = harbinger(directory.path(), &["man", "--out", "pages/man1"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), ""));
+    let pages = directory.path().join("pages/man1");
+    for name in ["harbinger.1", "harbinger-run.1", "harbinger-incidents-list.1"] {
+        let page = fs::read_to_string(pages.join(name)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+}
+
+/// What is printed is the committed schema to the byte, so that it can be redirected to the file.
+#[test]
+fn the_schema_is_printed_and_nothing_else() {
+    let output = here(&["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    assert_eq!(
+        text(&output.stdout),
+        fs::read_to_string("config-examples/harbinger.schema.json").unwrap()
+    );
+}
+
 #[test]
 fn components_are_listed_with_their_stability() {
     let output = here(&["components"]);

@@ -21,6 +21,8 @@ mod config;
 mod correlation;
 /// A model, a disk or a clock that fails never stops a log.
 mod degrading;
+/// What the documents show is so.
+mod documents;
 /// Records in, marked records out, in one process.
 mod end_to_end;
 /// What `harbinger evaluate` makes of labelled logs.
@@ -47,8 +49,12 @@ mod queueing;
 mod receiving;
 /// What an OTLP client gets from the HTTP receiver (CONFORMANCE items 1–10, 12, 13), down to the bytes on the socket.
 mod receiving_http;
+/// What changes without a restart, and what is told instead.
+mod reloading;
 /// Recorded logs through the readers, the text room and over gRPC.
 mod replaying;
+/// Every configuration that is shipped runs.
+mod running;
 /// Verdicts over any stream: episodes, budgets, restarts.
 mod scoring;
 /// Who gets in, and what hostile callers can do.

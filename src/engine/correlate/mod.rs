@@ -157,6 +157,11 @@ impl Correlator {
         either!(self, it => it.seed_ids(seed));
     }
 
+    /// Goes on by these settings, as far as they can change in a running engine.
+    pub fn adjust(&mut self, settings: &Settings) {
+        either!(self, it => it.adjust(settings));
+    }
+
     /// Takes the next record. Its incident at this moment; `None` when it is part of none.
     pub fn observe(&mut self, node: &Node<'_>) -> Option<IncidentId> {
         either!(self, it => it.observe(node))

@@ -80,6 +80,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The keys that [`Settings::adjust`] takes over: no id and no membership rests on them.
+    pub const ADJUSTABLE: [&'static str; 1] = ["min_records"];
+
+    /// From now on as these say, as far as that can change in a running engine.
+    pub(in crate::engine) fn adjust(&mut self, to: &Self) {
+        self.min_records = to.min_records;
+    }
+
     /// Refuses values that cannot be meant.
     ///
     /// # Errors

@@ -175,6 +175,11 @@ impl Scorer {
         }
     }
 
+    /// Judges by these settings from the next record on, as far as they can change in a running engine.
+    pub fn adjust(&mut self, settings: &Settings) {
+        self.settings.adjust(settings);
+    }
+
     /// Listens to this committee from now on; without one no text sounds like failure.
     pub fn appoint(&mut self, committee: Committee) {
         for template in self.templates.by_key.values_mut() {

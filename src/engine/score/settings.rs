@@ -76,6 +76,16 @@ impl Settings {
         Ok(())
     }
 
+    /// The keys that [`Settings::adjust`] takes over: they are asked for at the moment of a verdict, and nothing that was
+    /// learned rests on them.
+    pub const ADJUSTABLE: [&'static str; 2] = ["percentile", "max_episodes_per_hour"];
+
+    /// From now on as these say, as far as that can change in a running engine.
+    pub(in crate::engine) fn adjust(&mut self, to: &Self) {
+        self.percentile = to.percentile;
+        self.max_episodes_per_hour = to.max_episodes_per_hour;
+    }
+
     /// Share of healthy records that may begin an anomalous episode of news.
     pub(super) fn alpha(&self) -> f64 {
         1.0 - self.percentile / 100.0

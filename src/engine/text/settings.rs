@@ -83,6 +83,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The keys that [`Settings::adjust`] takes over: they choose records, and change no template.
+    pub const ADJUSTABLE: [&'static str; 2] = ["ignore", "exclude"];
+
+    /// From now on as these say, as far as that can change in a running engine. Whether anything did.
+    pub(in crate::engine) fn adjust(&mut self, to: &Self) -> bool {
+        let changes = self.ignore != to.ignore || self.exclude != to.exclude;
+        self.ignore.clone_from(&to.ignore);
+        self.exclude.clone_from(&to.exclude);
+        changes
+    }
+
     /// Refuses values that make no sense.
     ///
     /// # Errors

@@ -3,6 +3,9 @@
 //! A file in `refused/` begins with the errors it must give, in lines of `#= `, with FILE for its own path; a line that
 //! ends in `…` goes on with what other rooms may change. A file in `warned/` begins likewise with its warnings.
 
+/// What editors check by.
+mod schema;
+
 use std::fs;
 
 use harbinger::{
@@ -14,6 +17,7 @@ use harbinger::{
 fn environment(name: &str) -> Option<String> {
     match name {
         "HARBINGER_TEST_WORD" => Some("word".to_owned()),
+        "HARBINGER_TEST_WHOLE" => Some(WHOLE.to_owned()),
         "HARBINGER_TEST_ENDPOINT" => Some("http://collector:4317".to_owned()),
         _ => None,
     }
@@ -136,6 +140,45 @@ fn later_files_and_flags_win() {
     assert_eq!(other_order.text.body_fields, ["a", "b"]);
 }
 
+/// A whole configuration in a variable, keys in one line with the Collector's `::`, files: each lies over the one before.
+#[test]
+fn a_configuration_comes_from_a_variable_a_line_or_a_file() {
+    let files = Files::new(&[("mode", "shadow\n")]);
+    let mode = format!(
+        "yaml:processors::harbinger::detection::mode: ${{file:{}}}",
+        files.path("mode")
+    );
+    let percentile =
+        "yaml:{processors::harbinger::detection: {percentile: 90}, service::telemetry::logs::level: debug}";
+    let harbinger = load(&["env:HARBINGER_TEST_WHOLE", &mode, percentile], &[])
+        .unwrap()
+        .settings
+        .harbinger;
+    assert_eq!(harbinger.detection.mode, Mode::Shadow);
+    assert_eq!(harbinger.detection.score.percentile, 90.0);
+    assert_eq!(harbinger.text.body_fields, ["a", "b"]);
+    // Where it went wrong is told, and never what stood there: it may be a secret.
+    for (config, message) in [
+        (
+            "yaml:processors: {harbinger: {text: {masking: hunter2}}}",
+            "--config yaml:: processors.harbinger.text.masking: expected",
+        ),
+        (
+            "yaml:exporters: [hunter2",
+            "--config yaml:: exporters: this is not YAML",
+        ),
+        ("yaml:a::::b: c", "--config yaml:: `a::::b` holds an empty key"),
+        ("yaml:hunter2", "--config yaml:: not a configuration"),
+        (
+            "env:HARBINGER_TEST_WORD",
+            "env:HARBINGER_TEST_WORD:1:1: not a configuration",
+        ),
+    ] {
+        let error = load(&["env:HARBINGER_TEST_WHOLE", config], &[]).unwrap_err();
+        assert!(error.starts_with(message), "{error}");
+    }
+}
+
 /// A mistake is told of where it was written, not in the file it was laid over.
 #[test]
 fn a_mistake_in_an_overlay_or_flag_names_the_overlay_or_flag() {
@@ -196,12 +239,11 @@ fn what_is_no_file_to_read_gives_its_error() {
     assert!(
         load(&["https://example/config.yaml"], &[])
             .unwrap_err()
-            .contains("write the configuration to a file")
+            .contains("fetch the configuration to a file before the start")
     );
-    assert!(
-        load(&["env:CONFIG"], &[])
-            .unwrap_err()
-            .contains("`--config env:…` is not supported")
+    assert_eq!(
+        load(&["env:CONFIG"], &[]).unwrap_err(),
+        "env:CONFIG: the environment variable CONFIG is not set; set it to the text of a configuration"
     );
 }
 
@@ -253,14 +295,10 @@ fn every_example_is_a_configuration_without_warnings() {
     }
 }
 
-/// The reference shows every key there is with its default: it is exactly what is printed when only what has no default
-/// is set.
-#[test]
-fn the_reference_never_goes_stale() {
-    const REFERENCE: &str = "config-examples/reference.yaml";
-    let files = Files::new(&[(
-        "least.yaml",
-        "receivers: {otlp: {protocols: {grpc: , http: }}}
+const REFERENCE: &str = "config-examples/reference.yaml";
+
+/// What has no default, and nothing else.
+const LEAST: &str = "receivers: {otlp: {protocols: {grpc: , http: }}}
 processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
 exporters:
   {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, file: {path: ./harbinger-out.jsonl}, debug: }
@@ -272,8 +310,13 @@ extensions:
   basicauth: {htpasswd: {file: /etc/harbinger/htpasswd}}
 service:
   extensions: [health_check, harbinger_api]
-  pipelines: {logs: {receivers: [otlp], processors: [memory_limiter, harbinger], exporters: [otlp_grpc]}}",
-    )]);
+  pipelines: {logs: {receivers: [otlp], processors: [memory_limiter, harbinger], exporters: [otlp_grpc]}}";
+
+/// The reference shows every key there is with its default: it is exactly what is printed when only what has no default
+/// is set.
+#[test]
+fn the_reference_never_goes_stale() {
+    let files = Files::new(&[("least.yaml", LEAST)]);
     let least = load(&[&files.path("least.yaml")], &[]).unwrap().config;
     let reference = load(&[REFERENCE], &[]).unwrap().config;
     assert_eq!(reference, least);

@@ -30,7 +30,7 @@ use crate::otlp::{Client, Hop};
 
 /// An authority, which says who others are.
 pub struct Authority {
-    pem: String,
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -173,6 +173,16 @@ impl<'a> Greeting<'a> {
 
     /// A gRPC client, after a handshake and a first call. In TLS 1.3 a server's refusal comes after the handshake.
     pub async fn connect(&self, address: SocketAddr) -> Result<Client, String> {
+        let mut client = self.over_tls(address).await?;
+        client
+            .export(crate::otlp::logs("greeting"))
+            .await
+            .map_err(|status| format!("{status:?}"))?;
+        Ok(client)
+    }
+
+    /// A gRPC client after a handshake.
+    pub async fn over_tls(&self, address: SocketAddr) -> Result<Client, String> {
         let connector = Connector {
             tls: TlsConnector::from(Arc::new(self.config())),
             address,
@@ -180,12 +190,7 @@ impl<'a> Greeting<'a> {
         };
         let endpoint = Endpoint::from_static("http://localhost");
         let channel = endpoint.connect_with_connector(connector).await;
-        let mut client = Client::over(channel.map_err(|error| format!("{error:?}"))?);
-        client
-            .export(crate::otlp::logs("greeting"))
-            .await
-            .map_err(|status| format!("{status:?}"))?;
-        Ok(client)
+        Ok(Client::over(channel.map_err(|error| format!("{error:?}"))?))
     }
 }
 

@@ -5,7 +5,7 @@ mod by_http;
 /// Tokens and passwords.
 mod callers;
 /// Certificates made for a test, servers and clients that use them.
-mod certificates;
+pub(crate) mod certificates;
 /// No dependency has a hole that is known.
 mod dependencies;
 /// Callers that mean harm, over raw sockets.

@@ -108,6 +108,11 @@ impl Components {
         }
     }
 
+    /// Goes on by these settings, as far as they can change.
+    pub fn adjust(&mut self, settings: &Settings) {
+        self.settings.adjust(settings);
+    }
+
     /// Hashes the ids to come with this seed: a correlator with another gives other ids for the same records.
     pub fn seed_ids(&mut self, seed: u64) {
         self.id_seed = seed;

@@ -133,6 +133,11 @@ impl Evidence {
         }
     }
 
+    /// Goes on by these settings, as far as they can change.
+    pub fn adjust(&mut self, settings: &Settings) {
+        self.settings.adjust(settings);
+    }
+
     /// Hashes the ids to come with this seed.
     pub fn seed_ids(&mut self, seed: u64) {
         self.id_seed = seed;
