@@ -23,7 +23,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -308,6 +310,8 @@ class Kubernetes(Deployed):
         for name, configured in (("otlp-grpc", "0.0.0.0:4317"), ("otlp-http", "0.0.0.0:4318"), ("health", "0.0.0.0:13133")):
             self.assertIn(f"endpoint: {configured}\n", self.configuration)
             self.assertEqual(numbers[name], int(configured.split(":")[1]))
+        version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+        self.assertEqual(self.container["image"], f"harbinger:{version}")
         self.deploy([*image["Entrypoint"], *self.container["args"]], environment, self.configuration)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             ask = self.container[probe]["httpGet"]
