@@ -44,6 +44,10 @@ def alertmanager():
     return binary("ALERTMANAGER_BIN", "target/integration/alertmanager", "build it (integration/alertmanager/build.sh)")
 
 
+def loki():
+    return binary("LOKI_BIN", "target/integration/loki", "build it (integration/loki/build.sh)")
+
+
 _given_ports = set()
 
 
