@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python integration-node chaos soak collector alertmanager loki bench evaluate fuzz recording clean
+.PHONY: help assets build demo run test lint integration integration-python integration-node integration-grafana chaos soak collector alertmanager loki prometheus bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -41,6 +41,9 @@ alertmanager: ## build the real Alertmanager that the integration tests use
 loki: ## build the real Loki that the integration tests use
 	integration/loki/build.sh
 
+prometheus: ## build the real Prometheus and promtool that the integration tests use
+	integration/prometheus/build.sh
+
 integration-python: target/integration/python/.stamp
 
 target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt
@@ -55,7 +58,14 @@ target/integration/node/.stamp: integration/clients/node/package.json integratio
 	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-integration: assets build collector alertmanager loki integration-python integration-node ## the agent beside real processes: Collector, Alertmanager, Loki, SDKs of Python and Node, kill -9, chaos
+integration-grafana: target/integration/grafana/.stamp
+
+target/integration/grafana/.stamp: integration/grafana/package.json integration/grafana/package-lock.json integration/grafana/read.mjs
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+integration: assets build collector alertmanager loki prometheus integration-python integration-node integration-grafana ## the agent beside real processes: Collector, Alertmanager, Loki, Prometheus, SDKs of Python and Node, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"
