@@ -39,8 +39,15 @@ class Prometheus:
             prometheus(), f"--config.file={config}", f"--storage.tsdb.path={stage.dir / 'prometheus'}",
             f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn",
         ])
-        stage.wait_for_port(self.port, self.process)
+        stage.wait_until(self.is_ready, f"Prometheus is ready on {self.port}", [self.process])
         return self
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def instant(self, promql, at):
         """The series of a query at one time, one point each."""
