@@ -308,12 +308,13 @@ class Destination(LokiTest):
         """Four exporters in one pipeline, each its own way; the lines are the same, so that one of each is stored."""
         loki = Loki().start(self)
         ways = {"gzip": "compression: gzip", "zstd": "compression: zstd", "none": "compression: none", "json": "encoding: json"}
-        exporters = ", ".join(f"otlp_http/{name}: {{endpoint: '{loki.otlp}', {how}}}" for name, how in ways.items())
+        queue = "sending_queue: {storage: file_storage}"
+        exporters = ", ".join(f"otlp_http/{name}: {{endpoint: '{loki.otlp}', {how}, {queue}}}" for name, how in ways.items())
         names = ", ".join(f"otlp_http/{name}" for name in ways)
         self.agent(loki.otlp, f"exporters: {{{exporters}}}\nservice: {{pipelines: {{logs: {{exporters: [{names}]}}}}}}")
         status, said = self.send(service("shop", record("cart opened"), record("cart closed")))
         self.assertEqual(status, 200, said)
-        self.assertEqual(answers(loki, 204), len(ways))
+        self.wait_until(lambda: answers(loki, 204) == len(ways), "all four have been answered 204", [loki.process])
         self.assertEqual(self.bodies(loki), ["cart opened", "cart closed"])
 
     def test_item_22_a_media_type_with_a_parameter_is_refused(self):
@@ -341,7 +342,7 @@ class Destination(LokiTest):
         # The unit is the request: Loki does not say which of its records it has refused.
         self.assertEqual(self.metric("exporter_dead_letter_log_records_total"), 3)
         self.assertEqual(agent.kill(), 0, agent.words())
-        self.assertIn("Max entry size", self.dead_letters())
+        self.assertIn("max entry size", self.dead_letters())
 
     def test_item_23_without_a_queue_the_caller_is_told(self):
         """In Loki's words, and as something that is not to be sent again."""
@@ -349,7 +350,7 @@ class Destination(LokiTest):
         self.agent(loki.otlp, WITHOUT_QUEUE)
         status, said = self.send(service("shop", record("before it"), record("x" * (256 * 1024 + 1))))
         self.assertEqual(status, 400, said)
-        self.assertIn(b"Max entry size", said)
+        self.assertIn(b"max entry size", said)
         self.assertEqual(self.bodies(loki), ["before it"])
         self.assertEqual(answers(loki, 400), 1)
         self.assertEqual(self.metric("exporter_send_failed_log_records_total"), 2)
