@@ -207,7 +207,7 @@ export interface Alerting {
       for: string;
       keepFiringFor?: string;
       annotations: { summary: string; description: string };
-      labels: { severity: 'critical' | 'warning' | 'info' };
+      labels: { severity: 'critical' | 'warning' | 'info' | `{{ if ${string}` };
       isPaused?: boolean;
     }[];
   }[];
