@@ -57,7 +57,8 @@ class Seen:
         stored = [one for request in requests_in(path) for one in as_stored(request)]
         # Loki keeps one of several lines that are the same.
         self.doubles = len(stored) - len(set(stored))
-        lines = [(when, service, body, dict(metadata)) for _, (service, when, body, metadata) in sorted(set(stored), key=lambda s: s[1][1])]
+        in_time = sorted(set(stored), key=lambda one: one[1][1])
+        lines = [(when, service, body, dict(metadata)) for _, (service, when, body, metadata) in in_time]
         self.events = [line for line in lines if line[3].get("scope_name") == EVENTS]
         self.lines = [line for line in lines if line[3].get("scope_name") != EVENTS]
         latest = max((line[0] for line in lines), default=0) / 1e9
@@ -483,7 +484,8 @@ class Answers(LokiTest):
             return False
         self.harbinger.popen.send_signal(signal.SIGSTOP)
         again = Seen(self.judged, seen.at)
-        if again.events == seen.events and self.loki.count('{service_name=~".+"}', seen.at - RANGE, seen.at) == len(seen.lines) + len(seen.events):
+        stored = self.loki.count('{service_name=~".+"}', seen.at - RANGE, seen.at)
+        if again.events == seen.events and stored == len(seen.lines) + len(seen.events):
             self.seen, self.page, self.scraped = seen, page, scraped
             return True
         self.harbinger.popen.send_signal(signal.SIGCONT)
@@ -605,7 +607,8 @@ class Files(unittest.TestCase):
 
     def test_links_lead_to_dashboards_and_variables_that_are_there(self):
         """Those between panels, of the derived field, and of the alerts."""
-        sources = [path.read_text(encoding="utf-8") for path in (*GRAFANA.rglob("*.json"), *GRAFANA.rglob("*.yaml"), *LOKI_RULES.glob("*.yaml"))]
+        paths = (*GRAFANA.rglob("*.json"), *GRAFANA.rglob("*.yaml"), *LOKI_RULES.glob("*.yaml"))
+        sources = [path.read_text(encoding="utf-8") for path in paths]
         found = {link for source in sources for link in re.findall(r'/d/[^\s"\']+', source)}
         self.assertGreater(len(found), 4)
         for link in found:
@@ -625,7 +628,8 @@ class Files(unittest.TestCase):
             self.assertLessEqual({step["datasourceUid"] for step in rule["data"]} - {"__expr__"}, uids)
             self.assertIn(rule["condition"], [step["refId"] for step in rule["data"]])
         for dashboard in dashboards().values():
-            chosen = {name: variable["current"]["value"] for name, variable in variables_of(dashboard).items() if variable["type"] == "datasource"}
+            variables = variables_of(dashboard).items()
+            chosen = {name: one["current"]["value"] for name, one in variables if one["type"] == "datasource"}
             self.assertEqual(chosen, {"loki": "harbinger-loki", "prometheus": "harbinger-prometheus"})
 
     def test_the_alerts_of_prometheus_fire_when_they_should_and_not_else(self):
@@ -646,7 +650,8 @@ class Files(unittest.TestCase):
 
     def test_what_is_alerted_on_has_words_that_say_what_to_do(self):
         (alerting,) = yaml(GRAFANA / "provisioning/alerting/harbinger.yaml")
-        groups = [*alerting["groups"], *(group for rules in yaml(*LOKI_RULES.glob("*.yaml"), PROMETHEUS_RULES) for group in rules["groups"])]
+        files = yaml(*LOKI_RULES.glob("*.yaml"), PROMETHEUS_RULES)
+        groups = [*alerting["groups"], *(group for rules in files for group in rules["groups"])]
         for rule in (rule for group in groups for rule in group["rules"]):
             self.assertGreater(len(rule["annotations"]["description"]), 40, rule)
             self.assertTrue(rule["annotations"]["summary"], rule)
