@@ -1,7 +1,8 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python integration-node integration-rust deployment release chaos soak collector alertmanager loki bench evaluate fuzz recording clean
+.PHONY: help assets build demo run test lint integration integration-python integration-node integration-grafana integration-rust \
+	deployment release chaos soak collector alertmanager loki prometheus bench evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -41,6 +42,9 @@ alertmanager: ## build the real Alertmanager that the integration tests use
 loki: ## build the real Loki that the integration tests use
 	integration/loki/build.sh
 
+prometheus: ## build the real Prometheus and promtool that the integration tests use
+	integration/prometheus/build.sh
+
 integration-python: target/integration/python/.stamp
 
 target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt
@@ -51,6 +55,13 @@ target/integration/python/.stamp: integration/api/requirements.txt integration/c
 integration-node: target/integration/node/.stamp
 
 target/integration/node/.stamp: integration/clients/node/package.json integration/clients/node/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+integration-grafana: target/integration/grafana/.stamp
+
+target/integration/grafana/.stamp: integration/grafana/package.json integration/grafana/package-lock.json integration/grafana/read.mjs
 	@mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -69,7 +80,11 @@ target/release-python/.stamp: integration/release/requirements.txt
 release: assets build target/release-python/.stamp ## pack what runs anywhere: target/release-dist/harbinger-VERSION-ARCH-linux.tar.gz
 	@python3 integration/release/release.py
 
-integration: assets build collector alertmanager loki deployment integration-python integration-node integration-rust target/release-python/.stamp ## the agent beside real processes: Collector, Alertmanager, Loki, SDKs of Python, Node and Rust, kill -9, chaos
+# What the integration tests need beside the agent.
+PARTS := collector alertmanager loki prometheus deployment \
+	integration-python integration-node integration-grafana integration-rust target/release-python/.stamp
+
+integration: assets build $(PARTS) ## the agent beside real processes: Collector, Alertmanager, Loki, Prometheus, SDKs, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"

@@ -48,6 +48,14 @@ def loki():
     return binary("LOKI_BIN", "target/integration/loki", "build it (integration/loki/build.sh)")
 
 
+def prometheus():
+    return binary("PROMETHEUS_BIN", "target/integration/prometheus", "build it (integration/prometheus/build.sh)")
+
+
+def promtool():
+    return binary("PROMTOOL_BIN", "target/integration/promtool", "build it (integration/prometheus/build.sh)")
+
+
 _given_ports = set()
 
 
