@@ -34,7 +34,7 @@ EVERYTHING = '{service_name=~".+"}'
 COLLECTOR = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}", max_recv_msg_size_mib: 64}}}}}}}}
 processors: {{batch: {{timeout: 200ms}}}}
-exporters: {{otlp_grpc: {{endpoint: "http://localhost:{agent}"}}}}
+exporters: {{otlp_grpc: {{endpoint: "localhost:{agent}", tls: {{insecure: true}}}}}}
 extensions: {{health_check: {{endpoint: "127.0.0.1:{health}"}}}}
 service:
   extensions: [health_check]
@@ -215,8 +215,8 @@ class Recording(LokiTest):
             sent = [one for request in requests_in(path) for one in as_stored(request)]
             if sum(scope != EVENTS for scope, _ in sent) < truth["records"]:
                 return None
-            start = min(at for _, (_, at, _, _) in sent) / SECOND
-            end = max(at for _, (_, at, _, _) in sent) / SECOND + 1
+            times = [at for _, (_, at, _, _) in sent]
+            start, end = min(times) // SECOND, max(times) // SECOND + 1
             distinct = {stored for _, stored in sent}
             # Incidents may be closed at any time: both are looked at until they agree.
             return loki.count(EVERYTHING, start, end) == len(distinct) and (sent, start, end)
