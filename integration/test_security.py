@@ -141,10 +141,8 @@ class SecuredTest(ProcessTest):
 
     def metric(self, name):
         with urllib.request.urlopen(f"http://localhost:{self.port['metrics']}/metrics", timeout=5) as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith(f"harbinger_{name}_total"):
-                    return int(line.split()[-1])
-        return 0
+            lines = answer.read().decode().splitlines()
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(f"harbinger_{name}_total"))
 
     def test_every_line_arrives_over_mtls_with_a_token_also_when_all_certificates_change(self):
         agent = self.start_agent()

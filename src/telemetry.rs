@@ -136,22 +136,22 @@ metrics! {
     Counter exporter_rejected_metric_points{exporter} in "{points}":
         "Data points of metrics the next hop reported as rejected in a partial success.";
     Counter exporter_enqueue_failed_log_records{exporter} in "{records}":
-        "Records for which a sending queue had no room, or that its disk did not take.";
+        "Records for which the sending queue had no room, or that its disk did not take.";
     Counter exporter_dead_letter_log_records{exporter} in "{records}":
-        "Records refused for good that a sending queue keeps to be looked at.";
+        "Records refused for good that the sending queue keeps to be looked at.";
     Counter exporter_enqueue_failed_spans{exporter} in "{spans}":
-        "Spans for which a sending queue had no room, or that its disk did not take.";
+        "Spans for which the sending queue had no room, or that its disk did not take.";
     Counter exporter_dead_letter_spans{exporter} in "{spans}":
-        "Spans refused for good that a sending queue keeps to be looked at.";
+        "Spans refused for good that the sending queue keeps to be looked at.";
     Counter exporter_enqueue_failed_metric_points{exporter} in "{points}":
-        "Data points of metrics for which a sending queue had no room, or that its disk did not take.";
+        "Data points of metrics for which the sending queue had no room, or that its disk did not take.";
     Counter exporter_dead_letter_metric_points{exporter} in "{points}":
-        "Data points of metrics refused for good that a sending queue keeps to be looked at.";
+        "Data points of metrics refused for good that the sending queue keeps to be looked at.";
     DurationHistogram exporter_send_duration{exporter} in "s":
         "Of one request to its destination, with retries, whatever came of it.";
     Counter exporter_queue_set_aside_entries{exporter} in "{requests}":
-        "Requests of sending queues whose bytes on disk were damaged.";
-    Counter exporter_queue_set_aside_files{exporter} in "{files}": "Files of sending queues that were corrupt.";
+        "Requests of the sending queue whose bytes on disk were damaged.";
+    Counter exporter_queue_set_aside_files{exporter} in "{files}": "Files of the sending queue that were corrupt.";
     Counter repeated_requests in "{requests}": "Identical retries, answered with the verdicts they got before.";
     Counter over_budget_episodes in "{episodes}":
         "Episodes not marked because their service had detection.max_episodes_per_hour already.";
@@ -191,10 +191,11 @@ metrics! {
     Counter journal_failed_writes in "{writes}": "Journal entries that could not be written.";
     Counter snapshot_failed_writes in "{writes}": "Snapshots that could not be written.";
     Counter snapshots in "{snapshots}": "Snapshots written.";
-    Gauge exporter_queue_size{exporter}: "What is in the sending queues, each in units of its sizer.";
-    Gauge exporter_queue_capacity{exporter}: "What fits into them.";
-    Gauge exporter_queue_log_records{exporter} in "{records}": "Records in them, spans and data points among them.";
-    Gauge exporter_dead_letters{exporter} in "{requests}": "Requests among their dead letters.";
+    Gauge exporter_queue_size{exporter}: "What is in the sending queue, in units of its sizer.";
+    Gauge exporter_queue_capacity{exporter}: "What fits into the sending queue, in the same units.";
+    Gauge exporter_queue_log_records{exporter} in "{records}":
+        "Records in the sending queue, spans and data points among them.";
+    Gauge exporter_dead_letters{exporter} in "{requests}": "Requests among the dead letters of the sending queue.";
     Gauge tenants in "{tenants}": "Tenants that are told apart.";
     Gauge open_incidents in "{incidents}": "Incidents now open.";
     Gauge templates in "{templates}": "Templates now known.";

@@ -17,6 +17,7 @@ pub struct Traces {
     /// Where spans go; left out, there are no traces.
     pub processors: Vec<Processor>,
     /// Which requests are traced.
+    #[serde(serialize_with = "serde_yaml::with::singleton_map_recursive::serialize")]
     pub sampler: Sampler,
 }
 

@@ -395,7 +395,13 @@ async fn a_traced_request_shows_its_way_through_the_rooms() {
         let hop = Hop::default();
         let exporter = || backend.settings(protocol).spans(TIMEOUT).unwrap();
         let agent = Traced::start(&hop, exporter, parent_based(Sampler::AlwaysOff)).await;
-        warm_up(&agent.pipeline).await;
+        // Once is enough to see an incident; untrained, the way is the same.
+        let (anomalous, incidents) = if protocol == "grpc" {
+            warm_up(&agent.pipeline).await;
+            ("4", "1")
+        } else {
+            ("0", "0")
+        };
         hop.answers
             .lock()
             .unwrap()
@@ -467,13 +473,8 @@ async fn a_traced_request_shows_its_way_through_the_rooms() {
             ("1", "0")
         );
         let commit = said("processor/harbinger/commit");
-        assert_eq!(
-            (
-                commit["harbinger.anomalous_log_records"].as_str(),
-                commit["harbinger.incidents"].as_str()
-            ),
-            ("4", "1")
-        );
+        assert_eq!(commit["harbinger.anomalous_log_records"], anomalous);
+        assert_eq!(commit["harbinger.incidents"], incidents);
         let export = said("exporter/otlp_grpc/logs");
         assert_eq!(
             (
