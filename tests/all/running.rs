@@ -1,13 +1,7 @@
 //! Every configuration that is shipped runs: as it is written, but for ports that are free, files in a directory of the test
 //! and destinations that are there; without the model, which is tested elsewhere.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use harbinger::{
     app::{self, Order, Surroundings},
@@ -18,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    config::examples,
     otlp::{Client, EXPORT, Hop, Recorder, Serving, logs},
     securing::certificates::{Authority, Greeting, serve_hop},
 };
@@ -52,7 +47,7 @@ fn replace(document: &mut Value, directory: &Path, there: &Destinations) {
     }
     for (exporter, settings) in section(document, "exporters") {
         let endpoint = match (exporter.split('/').next().unwrap(), settings["endpoint"].as_str()) {
-            ("otlp_http", _) => format!("http://{}/otlp", there.http),
+            ("otlp_http" | "otlphttp", _) => format!("http://{}/otlp", there.http),
             (_, Some(endpoint)) if endpoint.contains("https:") => format!("https://localhost:{}", there.tls.port()),
             (_, Some(endpoint)) if endpoint.contains("http:") => format!("http://{}", there.grpc),
             // As it is written: without a scheme, so that `tls.insecure` decides.
@@ -143,16 +138,8 @@ async fn every_example_starts_passes_a_record_on_and_stops_in_order() {
     let (own, callers) = (Authority::new(), Authority::new());
     let server = own.certify("localhost");
     let caller = callers.certify("caller");
-    let examples = fs::read_dir("config-examples")
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut examples: Vec<PathBuf> = examples
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("collector-"))
-        .collect();
-    examples.sort();
-    for example in examples {
-        let name = example.file_name().unwrap().to_str().unwrap();
+    for example in examples() {
+        let name = example.as_str();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for (file, text) in [
@@ -187,7 +174,7 @@ async fn every_example_starts_passes_a_record_on_and_stops_in_order() {
         let config = path("harbinger.yaml").display().to_string();
         let loaded = config::load(&[config], &[], &|_| None).unwrap_or_else(|error| panic!("{name}: {error}"));
         let exporters = loaded.settings.exporters.len();
-        let is_secured = name == "secured.yaml";
+        let is_secured = name.ends_with("/secured.yaml");
         served(name, loaded, async |addresses| {
             let address = of(&addresses, "grpc").unwrap();
             let mut client = if is_secured {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     component::{ComponentType, HARBINGER, MEMORY_LIMITER, Role, TYPES},
     finding::{ConfigError, Finding},
+    read_error::DURATION,
     service::{Ending, Telemetry},
     settings::{DetectionMode, State},
 };
@@ -215,10 +216,10 @@ impl Writer {
             Shape::Text => object(json!({"type": or_nothing(&["string"])})),
             Shape::Duration => {
                 let pattern = format!(r"^(0|{TIME}(,?\s*{TIME})*)$|{REFERENCE}");
+                let text =
+                    json!({"type": or_nothing(&["string"]), "pattern": pattern, "patternErrorMessage": DURATION});
                 // A bare 0 is the one number without a unit.
-                object(
-                    json!({"type": or_nothing(&["string", "integer"]), "pattern": pattern, "minimum": 0, "maximum": 0}),
-                )
+                object(json!({"anyOf": [text, {"enum": [0]}]}))
             }
             Shape::Word(words) => word(words, empty),
             Shape::Header => {
