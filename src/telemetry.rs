@@ -281,7 +281,7 @@ mod tests {
         );
         assert!(text.contains("\nharbinger_requests_in_flight 1\n"));
         assert!(
-            !text.contains("judged"),
+            !text.contains("judged_log_records"),
             "a metric whose labels nobody has used yet is left out"
         );
         drop(held);

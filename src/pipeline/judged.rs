@@ -123,9 +123,12 @@ fn by_service(batch: &Batch, verdicts: &Verdicts) -> Vec<(Arc<str>, Counts)> {
     names.zip(counted).collect()
 }
 
+/// The counters of a service, by verdict.
+type Counters = Arc<[Arc<Counter>; VERDICTS.len()]>;
+
 /// The counters of the services that have been seen.
 #[derive(Default)]
-struct Services(Mutex<HashMap<Arc<str>, Arc<[Arc<Counter>; VERDICTS.len()]>>>);
+struct Services(Mutex<HashMap<Arc<str>, Counters>>);
 
 impl Services {
     fn add(&self, family: &Family<Counter, 2>, counted: Vec<(Arc<str>, Counts)>) {
@@ -137,7 +140,7 @@ impl Services {
         }
     }
 
-    fn counters(&self, family: &Family<Counter, 2>, service: Arc<str>) -> Arc<[Arc<Counter>; VERDICTS.len()]> {
+    fn counters(&self, family: &Family<Counter, 2>, service: Arc<str>) -> Counters {
         let name = service
             .get(..service.floor_char_boundary(MAX_NAME_BYTES))
             .unwrap_or(&service);

@@ -697,9 +697,10 @@ async fn services_are_counted_apart_up_to_a_bound() {
 async fn every_record_is_counted_under_what_was_said_of_it() {
     let (mut parts, _) = end_to_end::parts(Some(Model { fails: false }), Mode::Mark);
     let metrics = Arc::clone(&parts.metrics);
-    let mut settings = harbinger::engine::Settings::default();
-    settings.text =
-        serde_yaml::from_str("{ignore: [{pattern: \"^heartbeat\"}], exclude: [{pattern: \"^secret\"}]}").unwrap();
+    let settings = harbinger::engine::Settings {
+        text: serde_yaml::from_str("{ignore: [{pattern: \"^heartbeat\"}], exclude: [{pattern: \"^secret\"}]}").unwrap(),
+        ..harbinger::engine::Settings::default()
+    };
     parts.front = settings.front();
     let pipeline = Pipeline::start(parts).unwrap();
     warm_up(&pipeline).await;
