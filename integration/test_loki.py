@@ -89,11 +89,11 @@ class LokiTest(ProcessTest):
         except urllib.error.HTTPError:
             return False
 
-    def metric(self, name):
-        """The sum of one of the agent's metrics over all labels."""
+    def metric(self, name, label=""):
+        """The sum of one of the agent's metrics, over all labels or where there is this one."""
         with urllib.request.urlopen(f"http://localhost:{self.metrics}/metrics", timeout=10) as answer:
             lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
-        found = [float(value) for series, _, value in lines if series.split("{")[0] == f"harbinger_{name}"]
+        found = [float(value) for series, _, value in lines if series.split("{")[0] == f"harbinger_{name}" and label in series]
         self.assertTrue(found, f"the agent has no metric harbinger_{name}")
         return int(sum(found))
 
@@ -241,7 +241,7 @@ class Recording(LokiTest):
             return self.metric("receiver_accepted_log_records_total") >= truth["records"] and self.metric("exporter_queue_size") == 0
 
         self.wait_until(through, "all are through", [loki.process, agent, collector])
-        anomalous, dead = self.metric("anomalous_log_records_total"), self.metric("exporter_dead_letters")
+        anomalous, dead = self.metric("judged_log_records_total", 'verdict="anomalous"'), self.metric("exporter_dead_letters")
         # In order: what it still has to say of incidents is said, in the file and in Loki.
         self.assertEqual(agent.kill(), 0, agent.words())
         self.assertIn("0 requests wait", self.dead_letters())

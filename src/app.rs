@@ -183,6 +183,8 @@ pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
     }
 
     status.set_serving(true);
+    let exporters: Vec<String> = settings.exporters.iter().map(|(id, _)| id.to_string()).collect();
+    tracing::info!(exporters = exporters.join(", "), "ready: what is received is sent on");
     reloading::tell_success(&metrics, true);
     let mut orders = around.orders;
     let mut reloading = Reloading {

@@ -286,10 +286,20 @@ impl ConfigArgs {
 /// # Errors
 /// What ended the command; wrong arguments are told on standard error right away and give [`USAGE`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let is_the_collectors_habit = arguments
+        .get(1)
+        .is_some_and(|first| first.to_string_lossy().starts_with("--config"));
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(refusal) => {
             refusal.print()?;
+            if is_the_collectors_habit {
+                writeln!(
+                    io::stderr().lock(),
+                    "\n  tip: the agent is started by `harbinger run --config FILE`"
+                )?;
+            }
             return Ok(if refusal.use_stderr() {
                 ExitCode::from(USAGE)
             } else {

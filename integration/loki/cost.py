@@ -69,8 +69,8 @@ class Measured(Stage):
             self.wait_until(lambda upto=number * lines: total(loki, "lines") >= upto, "Loki has every line", [loki.process, agent])
             found[name] = (processor_seconds(agent) - before) / lines
         found |= {
-            "marked": of_agent(metrics, "anomalous_log_records_total"),
-            "unjudged": of_agent(metrics, "degraded_log_records_total") + of_agent(metrics, "warming_up_log_records_total"),
+            "marked": judged(metrics, "anomalous"),
+            "unjudged": judged(metrics, "degraded") + judged(metrics, "warming_up"),
             "resident": resident_bytes(agent, "VmRSS"),
             "peak": resident_bytes(agent, "VmHWM"),
         }
@@ -99,11 +99,12 @@ def total(loki, what):
     return int(sum(loki.metrics(f"loki_distributor_{what}_received_total").values()))
 
 
-def of_agent(port, name):
-    """The sum of one of the agent's metrics over all labels."""
+def judged(port, verdict):
+    """How many records the agent has let go with that verdict."""
     with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=10) as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
-    return int(sum(float(value) for series, _, value in lines if series.split("{")[0] == f"harbinger_{name}"))
+    judged = [(series, value) for series, _, value in lines if series.startswith("harbinger_judged_log_records_total{")]
+    return int(sum(float(value) for series, value in judged if f'verdict="{verdict}"' in series))
 
 
 def size_of(folder):

@@ -142,6 +142,11 @@ fn template(args: &Args, settings: &engine::Settings) -> Result<BatchTemplate> {
 
 fn print(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
     writeln!(out, "template   {}", it.template)?;
+    writeln!(
+        out,
+        "key        {} (`harbinger feedback … --template`)",
+        it.template_key
+    )?;
     match &it.known {
         None => writeln!(out, "known      no, it would be new")?,
         Some(known) => {

@@ -94,8 +94,13 @@ impl Speed {
 /// # Errors
 /// A file that cannot be read, or an endpoint that cannot be used at all.
 pub fn run(args: Args) -> Result<ExitCode> {
+    // Without a scheme the exporter speaks TLS, as the Collector's; who types a host and a port means the agent beside him.
+    let endpoint = match args.to.contains("://") {
+        true => args.to.clone(),
+        false => format!("http://{}", args.to),
+    };
     let settings = export_otlp::Settings {
-        endpoint: args.to.clone(),
+        endpoint,
         retry_on_failure: export_otlp::RetrySettings {
             initial_interval: Duration::from_millis(200),
             max_interval: Duration::from_secs(2),

@@ -174,6 +174,10 @@ impl Settings {
     }
 }
 
+/// Loki answers so what it has taken and thrown away (`block_ingestion_until`): no success, whatever its hundreds say.
+const THROWN_AWAY: u16 = 260;
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
 /// Where requests of one signal go.
 #[derive(Clone)]
 struct Hop {
@@ -268,10 +272,10 @@ impl HttpExporter {
         // What the status says stands, however the body goes on: half an answer is no reason to send again.
         let read = timeout_at(until, self.read(&parts.headers, body)).await;
         let said = read.unwrap_or_default();
-        if parts.status.is_success() {
+        if parts.status.is_success() && parts.status.as_u16() != THROWN_AWAY {
             return Ok(acknowledgement(signal, &parts.headers, said));
         }
-        Err(failure(parts.status, &parts.headers, &said, Timestamp::now()))
+        Err(failure(parts.status, &hop.url, &parts.headers, &said, Timestamp::now()))
     }
 
     async fn request(&self, url: Uri, parcel: Parcel) -> HttpRequest<Full<Bytes>> {
@@ -369,9 +373,12 @@ fn acknowledgement(signal: Signal, headers: &HeaderMap, body: Bytes) -> Bytes {
 }
 
 /// What an answer that is no success means (items 16 and 17); `now` is for a `Retry-After` that is a date.
-fn failure(code: StatusCode, headers: &HeaderMap, body: &Bytes, now: Timestamp) -> Failure {
+fn failure(code: StatusCode, url: &Uri, headers: &HeaderMap, body: &Bytes, now: Timestamp) -> Failure {
     let (said, details) = said(headers, body);
     let mut message = format!("HTTP {code}");
+    if matches!(code, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+        message = format!("{message} at {url}; is that where OTLP is taken? (by Loki below /otlp)");
+    }
     if let Some(location) = headers.get(header::LOCATION).filter(|_| code.is_redirection()) {
         let location = String::from_utf8_lossy(location.as_bytes());
         message = format!("{message} to {location}, which is not followed: write it as the endpoint");
@@ -400,11 +407,15 @@ fn said(headers: &HeaderMap, body: &Bytes) -> (String, Bytes) {
         MediaType::Json => otlp_json::to_protobuf(&STATUS, body)
             .ok()
             .and_then(|bytes| tonic_types::Status::decode(&*bytes).ok()),
+        // So Loki calls it.
+        MediaType::Other if headers.get(header::CONTENT_TYPE) == Some(&OCTETS) => {
+            tonic_types::Status::decode(&**body).ok()
+        }
         MediaType::Other => None,
     };
     match status {
         Some(status) if !status.message.is_empty() => {
-            let whole = MediaType::of(headers) == MediaType::Protobuf && body.len() <= status::MAX_DETAILS_BYTES;
+            let whole = MediaType::of(headers) != MediaType::Json && body.len() <= status::MAX_DETAILS_BYTES;
             let details = if whole { body.clone() } else { Bytes::new() };
             (status.message, details)
         }
@@ -429,7 +440,8 @@ mod tests {
             map.insert(*name, HeaderValue::from_static(value));
         }
         let code = StatusCode::from_u16(code).unwrap();
-        failure(code, &map, &Bytes::copy_from_slice(body), NOW.parse().unwrap())
+        let url = Uri::from_static("http://loki:3100/v1/logs");
+        failure(code, &url, &map, &Bytes::copy_from_slice(body), NOW.parse().unwrap())
     }
 
     #[test]
@@ -481,6 +493,11 @@ mod tests {
                 b"\xff plain after all",
                 "HTTP 400 Bad Request: \u{fffd} plain after all",
             ),
+            (
+                &[("content-type", "application/octet-stream")],
+                &protobuf[..],
+                "HTTP 400 Bad Request: too old",
+            ),
             (&[], b"", "HTTP 400 Bad Request"),
         ] {
             let Failure::Final { code, message, details } = answered(400, headers, body) else {
@@ -489,6 +506,10 @@ mod tests {
             assert_eq!((code, message.as_str()), (Code::InvalidArgument, says));
             assert!(details.is_empty() || details == protobuf);
         }
+        let Failure::Final { message, .. } = answered(404, &[], b"") else {
+            panic!()
+        };
+        assert!(message.contains("at http://loki:3100/v1/logs"), "{message}");
         let Failure::Final { code, .. } = answered(413, &[], b"") else {
             panic!()
         };

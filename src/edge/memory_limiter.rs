@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,11 +22,11 @@ use super::{BoxFuture, Intake, Refusal, Request, transport::MIB};
 /// Where Linux says how much memory this process has resident, and how much there is.
 const OWN_STATUS: &str = "/proc/self/status";
 const MACHINE: &str = "/proc/meminfo";
-/// The limit of the container, in version 2 of control groups and in version 1.
-const CONTAINER: [&str; 2] = [
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-];
+/// Which control group this process is in (version 2), and where those lie.
+const OWN_GROUP: &str = "/proc/self/cgroup";
+const GROUPS: &str = "/sys/fs/cgroup";
+/// The limit of the container in version 1.
+const CONTAINER_V1: &str = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
 /// Share of the limit that is kept for bursts, unless the user says.
 const SPIKE_PERCENT: u64 = 20;
 
@@ -234,10 +235,21 @@ fn total_bytes() -> Option<u64> {
     let machine = fs::read_to_string(MACHINE)
         .ok()
         .and_then(|text| kib(&text, "MemTotal:"));
-    let limits = CONTAINER.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let own_group = fs::read_to_string(OWN_GROUP).unwrap_or_default();
+    let files = limit_files(&own_group).into_iter().chain([CONTAINER_V1.into()]);
+    let limits = files.filter_map(|path| fs::read_to_string(path).ok());
     // `max`, or in version 1 a number beyond all memory, means that there is none.
-    let container = limits.filter_map(|limit| limit.trim().parse().ok()).next();
-    container.into_iter().chain(machine).min()
+    let limits = limits.filter_map(|limit| limit.trim().parse().ok());
+    limits.chain(machine).min()
+}
+
+/// Where the limits of a control group and of all it is in stand: a container's own, or a service's of systemd.
+fn limit_files(own_group: &str) -> Vec<PathBuf> {
+    let path = own_group.lines().find_map(|line| line.strip_prefix("0::/"));
+    let groups = Path::new(path.unwrap_or_default()).ancestors();
+    groups
+        .map(|group| Path::new(GROUPS).join(group).join("memory.max"))
+        .collect()
 }
 
 /// The value of `NAME:  123 kB`, in bytes.
@@ -258,6 +270,17 @@ mod tests {
             soft_limit_bytes: AtomicU64::new(soft_limit_mib * MIB as u64),
             refusing: AtomicBool::new(false),
         })
+    }
+
+    /// A service of systemd's has its limit on its own group or on one around it, a container's is at the root it sees.
+    #[test]
+    fn the_limits_of_all_groups_around_count() {
+        let files = limit_files("0::/system.slice/harbinger.service\n");
+        let expected = ["system.slice/harbinger.service/", "system.slice/", ""];
+        let expected = expected.map(|group| PathBuf::from(format!("/sys/fs/cgroup/{group}memory.max")));
+        assert_eq!(files, expected);
+        assert_eq!(limit_files("0::/\n"), expected[2..]);
+        assert_eq!(limit_files("4:memory:/docker/x\n"), expected[2..]);
     }
 
     struct Open;

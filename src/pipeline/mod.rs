@@ -110,6 +110,8 @@ pub struct Pipeline {
     model_version: Arc<str>,
     started: Instant,
     started_unix_nano: u64,
+    /// Of warm-up, before this process.
+    records_seen_before: u64,
     stopping: Stopping,
     /// When the machine's clock went back last, and by how many seconds.
     clock_jump: Mutex<Option<(Instant, u64)>>,
@@ -131,6 +133,10 @@ impl Pipeline {
             .to_owned();
         let state = Arc::new(Mutex::new(parts.state));
         let started_unix_nano = now_unix_nano();
+        let records_seen_before = match lock(&state).phase() {
+            Phase::WarmingUp { records_seen, .. } => records_seen,
+            _ => 0,
+        };
         let incidents = Arc::new(Incidents::after(started_unix_nano / 1000));
         let memory = Arc::new(Memory::new(
             parts.store,
@@ -169,6 +175,7 @@ impl Pipeline {
             model_version: Arc::from(model_version),
             started: Instant::now(),
             started_unix_nano,
+            records_seen_before,
             stopping: Stopping::default(),
             clock_jump: Mutex::default(),
             judged: Judged::new(Arc::clone(&parts.metrics)),
@@ -235,7 +242,11 @@ impl Pipeline {
         let remaining = records_needed
             .checked_sub(records_seen)
             .filter(|remaining| *remaining > 0)?;
-        let seconds_a_record = self.started.elapsed().as_secs_f64() / records_seen as f64;
+        // What a restored state had seen before took its own time.
+        let seen_since = records_seen
+            .checked_sub(self.records_seen_before)
+            .filter(|since| *since > 0)?;
+        let seconds_a_record = self.started.elapsed().as_secs_f64() / seen_since as f64;
         Duration::try_from_secs_f64(seconds_a_record * remaining as f64).ok()
     }
 

@@ -100,7 +100,7 @@ async fn what_can_change_does_and_what_cannot_is_told() {
     let config = CONFIG.replace("HOP", &hop.start().await.to_string());
     let mut agent = Agent::start(&config);
     // The addresses stand in the line, as `addresses=[127.0.0.1:41234]`.
-    let serving = agent.said_until("receiving OTLP logs by gRPC");
+    let serving = agent.said_until("receiving OTLP by gRPC");
     let address = serving.rsplit("addresses=[").next().unwrap().split(']').next().unwrap();
     let address: SocketAddr = address.parse().unwrap();
     let mut client = Client::to(address).await;

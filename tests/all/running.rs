@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use harbinger::{
     app::{self, Order, Surroundings},
     config::{self, Loaded},
-    edge::receive_http,
+    edge::{Signal, receive_http},
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -173,7 +173,9 @@ async fn every_example_starts_passes_a_record_on_and_stops_in_order() {
         fs::write(path("harbinger.yaml"), serde_yaml::to_string(&document).unwrap()).unwrap();
         let config = path("harbinger.yaml").display().to_string();
         let loaded = config::load(&[config], &[], &|_| None).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let exporters = loaded.settings.exporters.len();
+        let pipelines = &loaded.settings.pipelines;
+        let of_logs = pipelines.iter().find(|(signal, _)| *signal == Signal::Logs).unwrap();
+        let exporters = of_logs.1.exporters.len();
         let is_secured = name.ends_with("/secured.yaml");
         served(name, loaded, async |addresses| {
             let address = of(&addresses, "grpc").unwrap();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     edge::{
-        api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
+        Signal, api::Settings as ApiSettings, authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings, export_debug::Settings as DebugSettings,
         export_file::Settings as FileSettings, export_http::Settings as OtlpHttpSettings,
         export_otlp::Settings as OtlpSettings, health::Settings as HealthSettings,
@@ -84,7 +84,10 @@ fn root() -> Shape {
     let pipeline = section([("receivers", ids()), ("processors", ids()), ("exporters", ids())]);
     let mut service = vec![
         ("extensions", ids()),
-        ("pipelines", Shape::Kinds(vec![(vec!["logs"], pipeline)])),
+        (
+            "pipelines",
+            Shape::Kinds(Signal::ALL.map(|signal| (vec![signal.name()], pipeline.clone())).into()),
+        ),
         ("telemetry", Shape::of::<Telemetry>()),
     ];
     service.extend(Shape::of::<Ending>().fields());
@@ -222,6 +225,21 @@ impl Writer {
                 object(json!({"anyOf": [text, {"enum": [0]}]}))
             }
             Shape::Word(words) => word(words, empty),
+            Shape::Choice(choices) => {
+                let properties: Map<String, Value> = choices
+                    .iter()
+                    .map(|(name, of)| ((*name).to_owned(), self.types(of, at.key(name), Empty::Allowed).into()))
+                    .collect();
+                let chosen = json!({
+                    "type": "object", "properties": properties, "additionalProperties": false, "maxProperties": 1
+                });
+                let mut types = word(&[], empty);
+                if let Some(Value::Array(any)) = types.get_mut("anyOf") {
+                    any.push(chosen);
+                }
+                types
+            }
+            Shape::Anything => Map::new(),
             Shape::Header => {
                 let name = json!({"description": "The caller's header of this name.", "type": "string"});
                 let of_caller =

@@ -34,6 +34,10 @@ pub enum Shape {
     Duration,
     /// One of these.
     Word(Vec<&'static str>),
+    /// One of these, each with what it takes.
+    Choice(Vec<(&'static str, Shape)>),
+    /// Whatever the type takes within itself.
+    Anything,
     /// A header's value, or whose header it is: the one shape that its type does not tell.
     Header,
     /// Any number of them.
@@ -67,6 +71,8 @@ enum Step {
     /// What is optional, in a list or in a map.
     Within,
     Field(&'static str),
+    /// One of an enumeration: its name, and which.
+    Variant(&'static str, &'static str),
 }
 
 /// What was asked for at the end of a path.
@@ -76,6 +82,9 @@ enum Found {
     List,
     Map,
     Section(&'static [&'static str]),
+    Choice(&'static str, &'static [&'static str]),
+    /// An enumeration's word that takes nothing.
+    Bare,
 }
 
 fn at<T: DeserializeOwned>(path: &mut Vec<Step>) -> Shape {
@@ -85,6 +94,17 @@ fn at<T: DeserializeOwned>(path: &mut Vec<Step>) -> Shape {
         path: path.as_slice(),
         found: &found,
     });
+    // A type within itself is shown twice.
+    let depth = |name| {
+        path.iter()
+            .filter(|step| matches!(step, Step::Variant(of, _) if *of == name))
+            .count()
+    };
+    if let Some(Found::Choice(name, _)) = &*found.borrow()
+        && depth(*name) > 1
+    {
+        return Shape::Anything;
+    }
     let mut below = |step: Step| {
         path.push(step);
         let shape = at::<T>(path);
@@ -100,8 +120,19 @@ fn at<T: DeserializeOwned>(path: &mut Vec<Step>) -> Shape {
             let shapes = fields.iter().map(|field| (*field, below(Step::Field(field))));
             Shape::Section(shapes.collect())
         }
+        Some(Found::Choice(name, variants)) => {
+            let nothing = Shape::Section(Vec::new());
+            let choices = variants
+                .iter()
+                .map(|variant| (*variant, below(Step::Variant(name, variant))));
+            let choices: Vec<_> = choices.collect();
+            match choices.iter().all(|(_, shape)| *shape == nothing) {
+                true => Shape::Word(variants.to_vec()),
+                false => Shape::Choice(choices),
+            }
+        }
         // A type that asks for nothing takes nothing.
-        None => Shape::Section(Vec::new()),
+        Some(Found::Bare) | None => Shape::Section(Vec::new()),
     }
 }
 
@@ -229,17 +260,20 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
                 key: Some(field),
                 probe,
             }),
-            Step::Within => Err(Stop),
+            Step::Within | Step::Variant(..) => Err(Stop),
         })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         variants: &'static [&'static str],
-        _: V,
+        visitor: V,
     ) -> Result<V::Value, Stop> {
-        self.stop(Found::Leaf(Shape::Word(variants.to_vec())))
+        self.enter(Found::Choice(name, variants), |step, probe| match step {
+            Step::Variant(_, variant) => visitor.visit_enum(Chosen { variant, probe }),
+            Step::Within | Step::Field(_) => Err(Stop),
+        })
     }
 
     forward_to_deserialize_any! {
@@ -271,6 +305,41 @@ impl<'de> de::SeqAccess<'de> for One<'_> {
 
     fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Stop> {
         seed.deserialize(self.probe).map(Some)
+    }
+}
+
+/// One of an enumeration.
+struct Chosen<'p> {
+    variant: &'static str,
+    probe: Probe<'p>,
+}
+
+impl<'de, 'p> de::EnumAccess<'de> for Chosen<'p> {
+    type Error = Stop;
+    type Variant = Probe<'p>;
+
+    fn variant_seed<V: de::DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Probe<'p>), Stop> {
+        Ok((seed.deserialize(self.variant.into_deserializer())?, self.probe))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Probe<'_> {
+    type Error = Stop;
+
+    fn unit_variant(self) -> Result<(), Stop> {
+        self.stop(Found::Bare)
+    }
+
+    fn newtype_variant_seed<T: de::DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Stop> {
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Stop> {
+        de::Deserializer::deserialize_seq(self, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Stop> {
+        de::Deserializer::deserialize_struct(self, "", fields, visitor)
     }
 }
 

@@ -53,6 +53,16 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// Checks that `endpoint` is `host:port`; says what to write instead, for example `example`.
 pub fn check(endpoint: &str, example: &str) -> Result<(), String> {
+    if let Some((_, address)) = endpoint.split_once("://") {
+        return Err(format!(
+            "`endpoint: {endpoint}` is a URL, and this is where to listen: write host:port, like {address}"
+        ));
+    }
+    if endpoint.parse::<u16>().is_ok() {
+        return Err(format!(
+            "`endpoint: {endpoint}` is a port without a host: write localhost:{endpoint}, or 0.0.0.0:{endpoint} for all addresses"
+        ));
+    }
     match endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(_)) => Ok(()),
         _ => Err(format!(

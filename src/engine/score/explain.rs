@@ -44,6 +44,8 @@ pub struct Hypothesis<'h> {
 pub struct Explanation {
     /// Its text with the variable parts masked.
     pub template: String,
+    /// The template's key, by which opinions are given: sixteen hexadecimal digits.
+    pub template_key: String,
     /// What is remembered of the template; `None` for one that was never seen, or was forgotten.
     pub known: Option<Past>,
     /// The service it was judged as a record of; `None` where no service is known.
@@ -199,6 +201,7 @@ impl Scorer {
         let nearest = self.nearest(hypothesis);
         Explanation {
             template: hypothesis.template.to_owned(),
+            template_key: hypothesis.key.to_string(),
             known: self.templates.by_key.get(&hypothesis.key).map(|template| Past {
                 lines: template.lines,
                 first_seen_unix_nano: template.first_seen_unix_nano,
