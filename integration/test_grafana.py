@@ -241,6 +241,9 @@ class Page:
                 name, _, labels = name.rstrip("}").partition("{")
                 labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels))
                 labels.update(instance=target, job="harbinger")
+                if labels.get("le", "+Inf") != "+Inf":
+                    # Bounds of buckets are floats to Prometheus: "1" is "1.0".
+                    labels["le"] = str(float(labels["le"]))
                 self.names.add(name)
                 self.series[name, frozenset(labels.items())] = float(value)
 
