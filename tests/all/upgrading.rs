@@ -22,7 +22,7 @@ fn kept(format: u32, what: &str) -> PathBuf {
 
 #[test]
 fn this_format_and_the_one_before_are_gone_on_from() {
-    assert!(OLDEST_FORMAT == FORMAT || OLDEST_FORMAT + 1 == FORMAT);
+    const { assert!(OLDEST_FORMAT == FORMAT || OLDEST_FORMAT + 1 == FORMAT) };
     let settings = settings(3, true);
     if std::env::var_os("HARBINGER_KEEP").is_some() && !kept(FORMAT, "snapshot").exists() {
         let (mut tenants, _) = taught(&settings, 1);
