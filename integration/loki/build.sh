@@ -5,22 +5,7 @@
 #
 # To take another version: change it in go.mod, with the `replace`s and `exclude`s of Loki's own go.mod (but not the one of
 # pkg/push, a folder that the module does not have; the required version stands in), and run `go mod tidy`.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-out=$(cd "$here/../.." && pwd)/target/integration
-cd "$here"
+. "$(dirname "$0")/../go_program.sh"
 
-stamp=$({ go version; sha256sum go.mod go.sum build.sh; } | sha256sum)
-if [ -x "$out/loki" ] && [ "$(cat "$out/loki.stamp" 2>/dev/null)" = "$stamp" ]; then
-  echo "loki is up to date: $out/loki"
-  exit 0
-fi
-
-started=$SECONDS
-mkdir -p "$out"
-# No cgo, no debug information: half the linking, two thirds of the size. -mod=readonly holds the build to the committed
-# go.mod and go.sum.
-CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags='-s -w' -o "$out/loki.new" github.com/grafana/loki/v3/cmd/loki
-mv "$out/loki.new" "$out/loki"
-echo "$stamp" > "$out/loki.stamp"
-echo "loki built in $((SECONDS - started)) s: $out/loki"
+compile() { go_build -o "$1/loki" github.com/grafana/loki/v3/cmd/loki; }
+build loki go.mod go.sum
