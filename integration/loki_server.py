@@ -66,15 +66,8 @@ class Loki:
             *FLAGS, *self.flags,
         ]
         self.process = stage.start("loki", command)
-        stage.wait_until(self.is_ready, f"Loki is ready on {self.port}", [self.process])
+        stage.wait_for_health(self.port, self.process, "/ready")
         return self
-
-    def is_ready(self):
-        try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=5) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
 
     def query(self, logql, start, end):
         """The lines of a log query in [start, end), seconds since 1970, in the order of their times."""

@@ -5,6 +5,7 @@ to a deadline, and give up at once, showing the processes' own words, when one o
 Only the standard library is used.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -145,8 +147,8 @@ class Stage:
     def wait_for_port(self, port, process):
         self.wait_until(lambda: _listening(port), f"{process.name} listens on {port}", [process])
 
-    def wait_for_health(self, port, process):
-        self.wait_until(lambda: _healthy(port), f"{process.name} is healthy on {port}", [process])
+    def wait_for_health(self, port, process, path="/"):
+        self.wait_until(lambda: _healthy(port, path), f"{process.name} is healthy on {port}", [process])
 
 
 class ProcessTest(Stage, unittest.TestCase):
@@ -165,12 +167,21 @@ def _listening(port):
         return False
 
 
-def _healthy(port):
+def _healthy(port, path):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
             return answer.status == 200
     except OSError:
         return False
+
+
+def detection(port):
+    """What the agent with its health on that port says of detection: the status of the answer, and its word."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/detection", timeout=5) as answer:
+            return answer.status, json.load(answer)["detection"]["status"]
+    except urllib.error.HTTPError as answer:
+        return answer.code, json.load(answer)["detection"]["status"]
 
 
 class Writer(threading.Thread):

@@ -9,8 +9,8 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import namedtuple
 
+from loki_server import Series
 from processes import free_port, prometheus
 
 CONFIG = """
@@ -18,9 +18,6 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}]
 scrape_configs: [{{job_name: harbinger, static_configs: [{{targets: ["{target}"]}}]}}]
 """
-
-# One series: its labels, and (seconds since 1970, number) for each step.
-Series = namedtuple("Series", "labels points")
 
 
 class Prometheus:
@@ -39,15 +36,8 @@ class Prometheus:
             prometheus(), f"--config.file={config}", f"--storage.tsdb.path={stage.dir / 'prometheus'}",
             f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn",
         ])
-        stage.wait_until(self.is_ready, f"Prometheus is ready on {self.port}", [self.process])
+        stage.wait_for_health(self.port, self.process, "/-/ready")
         return self
-
-    def is_ready(self):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
 
     def instant(self, promql, at):
         """The series of a query at one time, one point each."""

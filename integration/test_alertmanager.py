@@ -19,7 +19,7 @@ import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from processes import EXAMPLES, ProcessTest, alertmanager, free_port, harbinger
+from processes import EXAMPLES, ProcessTest, alertmanager, detection, free_port, harbinger
 from recorded import events_of, fault, records_of, requests_in, slice_of
 
 ROUTE = """
@@ -100,8 +100,7 @@ class Alerts(ProcessTest):
         return process
 
     def is_ready(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health}/detection", timeout=5) as answer:
-            return json.load(answer)["detection"]["status"] == "ready"
+        return detection(self.health)[1] == "ready"
 
     def replay(self, name, start, end, speed):
         path = self.dir / name

@@ -25,9 +25,9 @@ import time
 import unittest
 from collections import Counter
 
-from processes import EXAMPLES, ROOT, ProcessTest, Writer, free_port, harbinger, otelcol
+from processes import EXAMPLES, ProcessTest, Writer, free_port, harbinger, otelcol
+from recorded import RECORDING, records_of
 
-RECORDING = ROOT / "integration/recording/recording.jsonl.gz"
 LINES_AT_LEAST = 20_000
 LINE_NUMBER = "log.file.record_number"
 
@@ -88,14 +88,6 @@ def corpus():
     for at in (3 * step, 2 * step, step, 0):
         lines[at:at] = AWKWARD
     return lines
-
-
-def records_of(request):
-    for resource in request.get("resourceLogs", []):
-        for scope in resource.get("scopeLogs", []):
-            # Not what Harbinger says of incidents itself.
-            if scope.get("scope", {}).get("name") != "harbinger.incidents":
-                yield from scope.get("logRecords", [])
 
 
 def body(record):

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from chaos import wire
 from loki_server import Loki
-from processes import EXAMPLES, ProcessTest, free_port, harbinger, otelcol
+from processes import EXAMPLES, ProcessTest, detection, free_port, harbinger, otelcol
 from recorded import EVENTS, TRUTH, requests_in, seconds, slice_of
 
 # Resource attributes that config-examples/loki/loki.yaml makes index labels, as far as they come here.
@@ -83,11 +83,7 @@ class LokiTest(ProcessTest):
 
     def is_ready(self):
         """Whether the agent has learned what is normal."""
-        try:
-            with urllib.request.urlopen(f"http://localhost:{self.health}/detection", timeout=5) as answer:
-                return json.load(answer)["detection"]["status"] == "ready"
-        except urllib.error.HTTPError:
-            return False
+        return detection(self.health)[1] == "ready"
 
     def metric(self, name, label=""):
         """The sum of one of the agent's metrics, over all labels or where there is this one."""

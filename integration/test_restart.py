@@ -14,10 +14,8 @@ Standard library only.
 import json
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 
-from processes import EXAMPLES, ProcessTest, free_port, harbinger
+from processes import EXAMPLES, ProcessTest, detection, free_port, harbinger
 from recorded import TRUTH, attributes, fault, records_of, requests_in, seconds, slice_of
 
 
@@ -41,11 +39,7 @@ class Restart(ProcessTest):
         return process
 
     def detection(self):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}/detection", timeout=5) as answer:
-                return answer.status, json.load(answer)["detection"]["status"]
-        except urllib.error.HTTPError as answer:
-            return answer.code, json.load(answer)["detection"]["status"]
+        return detection(self.health)
 
     def slice(self, name, start, end):
         """The recording's lines whose first record lies in [start, end), as a file; returns it and its record count."""
