@@ -23,12 +23,13 @@ from processes import ROOT, free_port
 from recorded import RECORDING, TRUTH, attributes, events_of, records_of, requests_in, seconds
 
 OUT = ROOT / "out" / "demo"
+WARM_UP_RECORDS = 2000
 BINARY = Path(os.environ.get("HARBINGER_BIN", ROOT / "target" / "release" / "harbinger"))
 
 
 def start_agent(port, health_port, api_port):
-    # Time passes many times faster than it did, the model is not faster: a request waits for it as long as it takes, and the
-    # replay for the request. So a slow machine shows the same incidents, later.
+    # Time passes many times faster than it did, model and training are not faster. So a request waits for the model as long as it
+    # takes, and the replay for the request; and it learns from the shop's first 160 seconds, as 500 records are 42.
     command = [
         BINARY, "run", "--config", ROOT / "config-examples" / "quickstart.yaml",
         "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
@@ -38,6 +39,7 @@ def start_agent(port, health_port, api_port):
         "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",
         "--set", f"processors.harbinger.state.directory={OUT / 'state'}",
         "--set", "processors.harbinger.embedding.deadline=1m",
+        "--set", f"processors.harbinger.detection.warm_up_records={WARM_UP_RECORDS}",
         "--set", "service.telemetry.metrics.level=none",
     ]
     log = open(OUT / "agent.log", "w", encoding="utf-8")
@@ -78,7 +80,7 @@ def names_of_incidents():
 def compare_with_truth(records, faults, names):
     """Prints which incidents tell of which fault; returns the faults of which none does. Only a marked record that shows one
     of the fault's own symptoms counts: an unrelated line that was marked meanwhile has found nothing."""
-    missing = []
+    missing, told = [], {}
     print("What was really broken, and what Harbinger said:\n")
     for fault in faults:
         start, end = seconds(fault["start"]), seconds(fault["end"])
@@ -90,6 +92,10 @@ def compare_with_truth(records, faults, names):
         while any(id in names for id in ids):
             ids = {names.get(id, id) for id in ids}
         verdict = f"{len(ids)} incident{'s' * (len(ids) != 1)}, {len(marked)} of {len(within)} symptoms marked" if ids else "NOT SEEN"
+        shared = sorted({told[id] for id in ids if id in told})
+        if shared:
+            verdict += f", shared with {' and '.join(shared)}"
+        told.update((id, fault["name"]) for id in ids)
         print(f"  {fault['name']:<30} {fault['start']['rfc3339'][11:19]}  {verdict}")
         if ids:
             first = min(marked, key=lambda r: r[0])
@@ -113,7 +119,8 @@ def main():
     agent = start_agent(port, health_port, api_port)
     try:
         print(f"An agent listens on localhost:{port} (config-examples/quickstart.yaml). Replaying what four real servers")
-        print(f"logged while {len(truth['faults'])} things were broken on purpose, {options.speed} as fast as it happened:\n", flush=True)
+        print(f"logged while {len(truth['faults'])} things were broken on purpose, {options.speed} as fast as it happened. It learns from the")
+        print(f"first {WARM_UP_RECORDS:,} records what is normal, then it judges:\n", flush=True)
         replay = subprocess.run([str(BINARY), "replay", str(RECORDING), "--to", f"http://localhost:{port}", "--speed", options.speed], check=False)
         if replay.returncode != 0:
             sys.exit("the replay failed; see above")
