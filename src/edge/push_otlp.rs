@@ -72,6 +72,29 @@ pub struct Header {
     pub value: Secret,
 }
 
+/// The exporter of one signal: the builders of the SDK are alike and have no trait in common.
+macro_rules! exporter {
+    ($exporter:ident, $settings:ident, $path:literal, $timeout:ident) => {{
+        let exporter = match $settings.protocol {
+            Protocol::Grpc => $exporter::builder()
+                .with_tonic()
+                .with_channel($settings.channel($timeout)?)
+                .with_metadata(MetadataMap::from_headers($settings.headers()?))
+                .with_timeout($timeout)
+                .build(),
+            Protocol::HttpProtobuf => $exporter::builder()
+                .with_http()
+                .with_http_client($settings.client($timeout)?)
+                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+                .with_endpoint($settings.next_hop($path)?.to_string())
+                .with_headers($settings.written_headers())
+                .with_timeout($timeout)
+                .build(),
+        };
+        exporter.map_err(|problem| problem.to_string())
+    }};
+}
+
 impl Settings {
     /// Checks what the types cannot.
     ///
@@ -120,23 +143,7 @@ impl Settings {
     /// # Errors
     /// What is wrong and what to write instead.
     pub fn metrics(&self, timeout: Duration) -> Result<MetricExporter, String> {
-        let exporter = match self.protocol {
-            Protocol::Grpc => MetricExporter::builder()
-                .with_tonic()
-                .with_channel(self.channel(timeout)?)
-                .with_metadata(MetadataMap::from_headers(self.headers()?))
-                .with_timeout(timeout)
-                .build(),
-            Protocol::HttpProtobuf => MetricExporter::builder()
-                .with_http()
-                .with_http_client(self.client(timeout)?)
-                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-                .with_endpoint(self.next_hop("/v1/metrics")?.to_string())
-                .with_headers(self.written_headers())
-                .with_timeout(timeout)
-                .build(),
-        };
-        exporter.map_err(|problem| problem.to_string())
+        exporter!(MetricExporter, self, "/v1/metrics", timeout)
     }
 
     /// The exporter of spans; each call takes `timeout` at most. Inside a tokio runtime.
@@ -144,23 +151,7 @@ impl Settings {
     /// # Errors
     /// What is wrong and what to write instead.
     pub fn spans(&self, timeout: Duration) -> Result<SpanExporter, String> {
-        let exporter = match self.protocol {
-            Protocol::Grpc => SpanExporter::builder()
-                .with_tonic()
-                .with_channel(self.channel(timeout)?)
-                .with_metadata(MetadataMap::from_headers(self.headers()?))
-                .with_timeout(timeout)
-                .build(),
-            Protocol::HttpProtobuf => SpanExporter::builder()
-                .with_http()
-                .with_http_client(self.client(timeout)?)
-                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-                .with_endpoint(self.next_hop("/v1/traces")?.to_string())
-                .with_headers(self.written_headers())
-                .with_timeout(timeout)
-                .build(),
-        };
-        exporter.map_err(|problem| problem.to_string())
+        exporter!(SpanExporter, self, "/v1/traces", timeout)
     }
 
     fn next_hop(&self, path: &str) -> Result<Uri, String> {

@@ -293,20 +293,6 @@ impl<I: Instrument, const LABELS: usize> Family<I, LABELS> {
     }
 }
 
-impl<const LABELS: usize> Family<Counter, LABELS> {
-    /// The sum over all labels.
-    pub fn sum(&self) -> u64 {
-        self.lock().values().map(|counter| counter.get()).sum()
-    }
-}
-
-impl<const LABELS: usize> Family<Gauge, LABELS> {
-    /// The sum over all labels.
-    pub fn sum(&self) -> u64 {
-        self.lock().values().map(|gauge| gauge.get()).sum()
-    }
-}
-
 fn pushed(histogram: &opentelemetry::metrics::Histogram<f64>, labels: &[&'static str], values: &[Arc<str>]) -> Pushed {
     let attributes = labels.iter().zip(values);
     Pushed {
