@@ -207,13 +207,13 @@ pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
         passing: passing.into_iter().map(|(_, way)| way).collect(),
         listeners,
         ways_out,
+        own_telemetry: own_telemetry::Sending { push, traces },
     };
     tokio::select! {
         () = shutdown::finish(running, settings.shutdown_timeout) => tracing::info!("stopped"),
         () = told_to_stop(&mut orders) => tracing::warn!("told a second time to stop: nothing more is waited for"),
     }
     tasks.shutdown().await;
-    own_telemetry::finish(push, traces).await;
     ended
 }
 

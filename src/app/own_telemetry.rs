@@ -1,7 +1,7 @@
 //! The agent's own metrics and traces: what of the process is measured, and where all of it is sent.
 //!
 //! What enters: settings that have been checked. What leaves: a push of metrics and traces, where the configuration wants
-//! them, until they are finished. Promises: no record waits for them; at the end what is left is sent, for a bounded time.
+//! them, until they are finished. Promises: no record waits for them; at the end what is left is sent, as far as there is time.
 //! Absent on purpose: the Prometheus page, which is a status page.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::timeout_at;
 
 use crate::{
     config::{
@@ -21,7 +22,7 @@ use crate::{
     telemetry::{self, Batching, Metrics, Push, Resource, Traces},
 };
 
-/// How long the end waits for what has not been sent yet.
+/// How long the end waits, at most, for what has not been sent yet.
 const LAST: Duration = Duration::from_secs(2);
 /// The attribute that tells one agent from another of the same kind.
 const INSTANCE: &str = "service.instance.id";
@@ -100,13 +101,20 @@ fn sampler(written: &Sampler) -> telemetry::Sampler {
     }
 }
 
-/// Sends what is left, as far as somebody takes it in time.
-pub(super) async fn finish(push: Option<Push>, traces: Traces) {
+/// What sends the agent's own metrics and traces.
+pub(super) struct Sending {
+    pub(super) push: Option<Push>,
+    pub(super) traces: Traces,
+}
+
+/// Sends what is left, as far as somebody takes it before `end`, and soon.
+pub(super) async fn finish(Sending { push, traces }: Sending, end: tokio::time::Instant) {
     let finishing = tokio::task::spawn_blocking(move || {
         traces.finish();
         drop(push);
     });
-    if tokio::time::timeout(LAST, finishing).await.is_err() {
+    let until = end.min(tokio::time::Instant::now() + LAST);
+    if timeout_at(until, finishing).await.is_err() {
         tracing::warn!("the agent's last metrics and traces could not be sent in time");
     }
 }

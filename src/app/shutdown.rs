@@ -2,8 +2,8 @@
 //!
 //! What enters: what runs, and `service.shutdown_timeout`. What leaves: nothing that was acknowledged, and a snapshot.
 //! Promises: nothing more is accepted; what is in flight is finished, or its caller is told to send again; whatever hangs (a
-//! next hop, a listener, a disk) the end comes within the timeout; what queues cannot deliver in time they keep; being told a second time ends it at once. Absent on
-//! purpose: why the agent ends.
+//! next hop, a listener, a disk, whoever takes the agent's own telemetry) the end comes within the timeout; what queues cannot
+//! deliver in time they keep; being told a second time ends it at once. Absent on purpose: why the agent ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::ways_out::{Listeners, WaysOut};
+use super::{
+    own_telemetry::{self, Sending},
+    ways_out::{Listeners, WaysOut},
+};
 use crate::pipeline::{Pipeline, pass_through::PassThrough};
 
 /// What is kept of the time for telling the callers of what hangs, for listeners and for the snapshot: at most this, and at
@@ -30,6 +33,7 @@ pub(super) struct Running {
     pub(super) passing: Vec<Arc<PassThrough>>,
     pub(super) listeners: Listeners,
     pub(super) ways_out: WaysOut,
+    pub(super) own_telemetry: Sending,
 }
 
 /// Ends everything within `timeout`.
@@ -40,6 +44,7 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
         passing,
         listeners,
         ways_out,
+        own_telemetry,
     } = running;
     let end = Instant::now() + timeout;
     let work_until = end - LAST.min(timeout / 2);
@@ -76,4 +81,6 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
         Ok(Err(problem)) => tracing::error!(%problem, "the snapshot ended by a bug; the last one stays"),
         Err(_) => tracing::error!("the disk takes too long for a snapshot: a restart goes on from the last one"),
     }
+    // The last, so that it tells of all that.
+    own_telemetry::finish(own_telemetry, end).await;
 }

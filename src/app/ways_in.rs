@@ -29,8 +29,6 @@ use crate::{
 pub(super) struct Bound {
     /// Its id.
     pub(super) id: ComponentId,
-    /// Its id, as it is counted by.
-    name: String,
     protocol: BoundProtocol,
 }
 
@@ -48,12 +46,18 @@ pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: 
     for (id, Receiver::Otlp(otlp)) in &settings.receivers {
         let context = || format!("receivers.{id}");
         if let Some(grpc) = &otlp.protocols.grpc {
-            let receiver = bound(grpc, identities).await.with_context(context)?;
-            receivers.push(Bound::new(id, BoundProtocol::Grpc(receiver)));
+            let protocol = BoundProtocol::Grpc(bound(grpc, identities).await.with_context(context)?);
+            receivers.push(Bound {
+                id: id.clone(),
+                protocol,
+            });
         }
         if let Some(http) = &otlp.protocols.http {
-            let receiver = bound(http, identities).await.with_context(context)?;
-            receivers.push(Bound::new(id, BoundProtocol::Http(receiver)));
+            let protocol = BoundProtocol::Http(bound(http, identities).await.with_context(context)?);
+            receivers.push(Bound {
+                id: id.clone(),
+                protocol,
+            });
         }
     }
     for receiver in &receivers {
@@ -71,14 +75,6 @@ async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Re
 }
 
 impl Bound {
-    fn new(id: &ComponentId, protocol: BoundProtocol) -> Self {
-        Self {
-            id: id.clone(),
-            name: id.to_string(),
-            protocol,
-        }
-    }
-
     /// Where it listens, and by which protocol.
     pub(super) fn addresses(&self) -> (&'static str, &[SocketAddr]) {
         match &self.protocol {
@@ -93,21 +89,13 @@ impl Bound {
             BoundProtocol::Grpc(receiver) => (receiver.entrance(), receiver.counters()),
             BoundProtocol::Http(receiver) => (receiver.entrance(), receiver.counters()),
         };
-        let unauthenticated = metrics.receiver_unauthenticated_requests.of(self.labels());
-        let refused = metrics.receiver_refused_connections.of(self.labels());
+        let (id, (transport, _)) = (self.id.to_string(), self.addresses());
+        let unauthenticated = metrics.receiver_unauthenticated_requests.of([&id, transport]);
+        let refused = metrics.receiver_refused_connections.of([&id, transport]);
         metrics.follow(move |_| {
             unauthenticated.follow(counters.unauthenticated_requests.load(Ordering::Relaxed));
             refused.follow(entrance.turned_away());
         });
-    }
-
-    /// Its id, and how it is reached.
-    fn labels(&self) -> [&str; 2] {
-        let transport = match self.protocol {
-            BoundProtocol::Grpc(_) => "grpc",
-            BoundProtocol::Http(_) => "http",
-        };
-        [&self.name, transport]
     }
 
     /// Serves the signals that `intakes` has, in a task, until `shutdown`, then until the last request has its answer.
@@ -118,9 +106,9 @@ impl Bound {
         shutdown: impl Future<Output = ()> + Send + 'static,
         serving: &mut JoinSet<()>,
     ) {
+        let (id, (transport, _)) = (self.id.to_string(), self.addresses());
         let received = |signal, intake| -> Arc<dyn Intake> {
-            let traces = traces.clone();
-            Arc::new(Received::new(intake, signal, self.labels(), metrics, traces))
+            Arc::new(Received::new(intake, signal, [&id, transport], metrics, traces.clone()))
         };
         let intakes = intakes.behind(received);
         let signals: Vec<&str> = intakes.signals().map(Signal::name).collect();
