@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// ONNX Runtime's builds for Linux (from 1.31 on at the latest) leave a device id in the home directory and send events to
-/// their maker as soon as they are loaded, whatever `with_telemetry(false)` says later. This variable they read first.
+/// ONNX Runtime's builds for Linux, from 1.29 on, leave a device id in the home directory and look for their maker's address as
+/// soon as they are loaded, whatever `with_telemetry(false)` says later. `make assets` has an older one; users may bring another.
 #[allow(unsafe_code)]
 fn silence_the_runtime() {
     // SAFETY: the first call of `main`: there is no other thread yet that could read or change the environment.

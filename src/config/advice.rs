@@ -167,7 +167,9 @@ fn later(section: &str, key: &str) -> Option<String> {
             | "proxy_url",
         ) => "not adjustable in this version; remove it",
         ("exporters", "profiles_endpoint") => "profiles are not supported; remove it",
-        ("service", "traces") => "Harbinger traces nothing of itself; remove it",
+        ("service", "traces") => {
+            "the agent's own traces are `service.telemetry.traces`, those of others `service.pipelines.traces`"
+        }
         _ => return None,
     };
     Some(message.to_owned())

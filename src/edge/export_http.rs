@@ -176,7 +176,6 @@ impl Settings {
 
 /// Loki answers so what it has taken and thrown away (`block_ingestion_until`): no success, whatever its hundreds say.
 const THROWN_AWAY: u16 = 260;
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Where requests of one signal go.
 #[derive(Clone)]
@@ -353,7 +352,8 @@ impl MediaType {
         let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let name = value.and_then(|value| value.split(';').next()).unwrap_or_default();
         match name.trim().to_ascii_lowercase().as_str() {
-            "application/x-protobuf" | "application/protobuf" => Self::Protobuf,
+            // The last is what Loki calls it.
+            "application/x-protobuf" | "application/protobuf" | "application/octet-stream" => Self::Protobuf,
             "application/json" => Self::Json,
             _ => Self::Other,
         }
@@ -407,15 +407,11 @@ fn said(headers: &HeaderMap, body: &Bytes) -> (String, Bytes) {
         MediaType::Json => otlp_json::to_protobuf(&STATUS, body)
             .ok()
             .and_then(|bytes| tonic_types::Status::decode(&*bytes).ok()),
-        // So Loki calls it.
-        MediaType::Other if headers.get(header::CONTENT_TYPE) == Some(&OCTETS) => {
-            tonic_types::Status::decode(&**body).ok()
-        }
         MediaType::Other => None,
     };
     match status {
         Some(status) if !status.message.is_empty() => {
-            let whole = MediaType::of(headers) != MediaType::Json && body.len() <= status::MAX_DETAILS_BYTES;
+            let whole = MediaType::of(headers) == MediaType::Protobuf && body.len() <= status::MAX_DETAILS_BYTES;
             let details = if whole { body.clone() } else { Bytes::new() };
             (status.message, details)
         }

@@ -57,7 +57,7 @@ use crate::{
     },
     telemetry::{Metrics, TRACEPARENT, Trace, Traces},
 };
-use embedding::{Embeddings, Fetched};
+use embedding::Embeddings;
 
 /// What is done with verdicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,18 +307,16 @@ impl Pipeline {
     async fn pass(&self, request: Request) -> Result<Bytes, Refusal> {
         let _in_flight = self.metrics.requests_in_flight.hold();
         let view = View::parse(&request.body).map_err(|malformed| Refusal::Malformed(malformed.to_string()))?;
-        let records = view.record_counts().sum::<usize>() as u64;
+        let records = view.len() as u64;
         self.metrics.processor_incoming_items.add(records);
-        let body = match self.mode() {
-            Mode::Off => {
-                self.judged.bypass(&view);
-                request.body.clone()
-            }
-            mode => match self.judge(&view, &request, mode).await {
-                Some(marked) => marked,
-                None => request.body.clone(),
-            },
+        let marked = match self.mode() {
+            Mode::Off => None,
+            mode => self.judge(&view, &request, mode).await,
         };
+        let body = marked.unwrap_or_else(|| {
+            self.judged.bypass(&view);
+            request.body.clone()
+        });
         drop(view);
         self.metrics.processor_outgoing_items.add(records);
         self.exporter.export(Request { body, ..request }).await
@@ -327,20 +325,15 @@ impl Pipeline {
     /// The request's bytes with verdicts; nothing where it is to go on as it came, be it that anything went wrong on the way.
     async fn judge(&self, view: &View<'_>, request: &Request, mode: Mode) -> Option<Bytes> {
         let trace = self.traces.of(request.metadata.values(TRACEPARENT).next());
-        let Some((batch, committed)) = self.verdicts(view, request, &trace).await else {
-            self.judged.bypass(view);
-            return None;
-        };
+        let front = self.front();
+        let (batch, committed) = self.verdicts(&front, view, request, &trace).await?;
         if mode == Mode::Shadow {
             self.judged.count_shadow(&batch, &committed.verdicts);
-            self.judged.bypass(view);
             return None;
         }
         let annotate = || {
             let mut span = trace.step("processor/harbinger/annotate");
-            let annotated = self
-                .front()
-                .annotate(view, &batch, &committed.verdicts, &self.model_version);
+            let annotated = front.annotate(view, &batch, &committed.verdicts, &self.model_version);
             if let Ok(annotated) = &annotated {
                 span.count("harbinger.request.bytes", annotated.bytes.len() as u64);
             }
@@ -350,19 +343,24 @@ impl Pipeline {
             Some(Ok(annotated)) => {
                 self.metrics.replaced_attributes.add(annotated.conflicts);
                 self.judged.count(&batch, &committed.verdicts);
-                return Some(Bytes::from(annotated.bytes));
+                Some(Bytes::from(annotated.bytes))
             }
             Some(Err(mismatch)) => {
                 tracing::error!(%mismatch, "verdicts do not fit their records; the records go on without");
+                None
             }
-            None => {}
+            None => None,
         }
-        self.judged.bypass(view);
-        None
     }
 
     /// What is said of the request's records; nothing when a room failed.
-    async fn verdicts(&self, view: &View<'_>, request: &Request, trace: &Trace) -> Option<(Batch, Committed)> {
+    async fn verdicts(
+        &self,
+        front: &Front,
+        view: &View<'_>,
+        request: &Request,
+        trace: &Trace,
+    ) -> Option<(Batch, Committed)> {
         let caller = self
             .tenant_header
             .as_deref()
@@ -370,7 +368,7 @@ impl Pipeline {
         let caller = caller.unwrap_or_default();
         let batch = {
             let mut span = trace.step("processor/harbinger/prepare");
-            let batch = guarded("reading", || self.front().prepare_of(&caller, view, now_unix_nano()))?;
+            let batch = guarded("reading", || front.prepare_of(&caller, view, now_unix_nano()))?;
             span.count("harbinger.log_records", batch.records.len() as u64);
             span.count("harbinger.templates", batch.templates.len() as u64);
             batch
@@ -378,15 +376,16 @@ impl Pipeline {
         let fetched = {
             let mut span = trace.step("processor/harbinger/embed");
             let fetched = self.embeddings.fetch(&batch.templates, request.deadline).await;
-            let missing = fetched.embeddings.iter().filter(|found| found.is_none()).count();
-            span.count("harbinger.templates.missed", fetched.missed as u64);
-            span.count("harbinger.templates.without_embedding", missing as u64);
-            span.set("harbinger.waited_s", fetched.waited.as_secs_f64());
+            if trace.is_sampled() {
+                let missing = fetched.embeddings.iter().filter(|found| found.is_none()).count();
+                span.count("harbinger.templates.missed", fetched.missed as u64);
+                span.count("harbinger.templates.without_embedding", missing as u64);
+                span.set("harbinger.waited_s", fetched.waited.as_secs_f64());
+            }
             fetched
         };
-        let Fetched { embeddings, .. } = fetched;
         let mut span = trace.step("processor/harbinger/commit");
-        let (committed, events) = guarded("judging", || self.commit(&batch, &embeddings))?;
+        let (committed, events) = guarded("judging", || self.commit(&batch, &fetched.embeddings))?;
         if !events.is_empty() {
             Arc::clone(&self.memory).sync_journal().await;
         }

@@ -1,9 +1,9 @@
 //! What a receiver brings, counted and traced at the entry: in front of the memory limiter and the rooms.
 //!
-//! What enters: requests of one signal that one receiver takes by one transport. What leaves: the same, and counts of what came of them. Promises: a
-//! record is accepted or refused, never both and never neither, also when its caller hangs up; whether a request is traced is
-//! decided here, once, and the rooms read it from the request's metadata. Absent on purpose: what is refused before a
-//! request is whole, which the receiver counts.
+//! What enters: requests of one signal that one receiver takes by one transport. What leaves: the same, and counts of what
+//! came of them. Promises: an item is accepted or refused, never both and never neither, also when its caller hangs up;
+//! whether a request is traced is decided here, once, and the rooms read it from the request's metadata. Absent on purpose:
+//! what is refused before a request is whole, which the receiver counts.
 
 use std::{sync::Arc, time::Instant};
 
