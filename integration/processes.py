@@ -104,6 +104,23 @@ class Process:
         return f"--- last words of {self.name} ({self.log.name}):\n" + "\n".join(s[:400] for s in text[-lines:])
 
 
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(process):
+    """Seconds of CPU that a process has taken so far, as the kernel counts them."""
+    with open(f"/proc/{process.popen.pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def is_idle(process):
+    """Whether a process takes next to no CPU for half a second: an agent that has loaded its model, embedded and trained."""
+    before = cpu_s(process)
+    time.sleep(0.5)
+    return cpu_s(process) - before <= 0.02
+
+
 class Stage:
     """A folder, and processes that do not outlive it."""
 

@@ -1,12 +1,13 @@
-"""The recording of real servers being broken, cut to the slices that tests want, and records as they come out.
+"""The recording of real servers being broken, cut to the slices that tests want, an agent it is replayed through, and records as they come out.
 
 Standard library only.
 """
 
 import gzip
 import json
+import subprocess
 
-from processes import ROOT
+from processes import EXAMPLES, ROOT, ProcessTest, free_port, harbinger
 
 RECORDING = ROOT / "integration/recording/recording.jsonl.gz"
 TRUTH = ROOT / "integration/recording/truth.json"
@@ -64,3 +65,35 @@ def slice_of(path, start, end):
                 out.write(line)
                 count += len(records)
     return count
+
+
+class ReplayTest(ProcessTest):
+    """A test with an agent as in quickstart.yaml, on ports and in a folder of its own."""
+
+    def start_agent(self, *settings, environment=None):
+        """Starts it, or starts it again on what it kept; what comes out is in `judged.jsonl`."""
+        self.port, self.health, self.api, self.page_port = free_port(), free_port(), free_port(), free_port()
+        settings = (
+            f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
+            "receivers.otlp.protocols.http.endpoint=localhost:0",
+            f"extensions.health_check.endpoint=localhost:{self.health}",
+            f"extensions.harbinger_api.endpoint=127.0.0.1:{self.api}",
+            f"extensions.harbinger_page.endpoint=localhost:{self.page_port}",
+            f"exporters.file.path={self.dir / 'judged.jsonl'}",
+            f"processors.harbinger.state.directory={self.dir / 'state'}",
+            "service.telemetry.metrics.level=none",
+            *settings,
+        )
+        command = [harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml")]
+        process = self.start("harbinger", [*command, *(part for each in settings for part in ("--set", each))], environment)
+        self.wait_for_health(self.health, process)
+        return process
+
+    def replay(self, name, start, end, speed="max"):
+        """Replays the recording's requests whose first record lies in [start, end), by a file of that name; returns how many records."""
+        path = self.dir / name
+        count = slice_of(path, start, end)
+        command = [harbinger(), "replay", str(path), "--to", f"http://localhost:{self.port}", "--speed", speed]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return count

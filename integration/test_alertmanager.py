@@ -14,13 +14,12 @@ Standard library only.
 
 import json
 import signal
-import subprocess
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from processes import EXAMPLES, ProcessTest, alertmanager, detection, free_port, harbinger
-from recorded import events_of, fault, records_of, requests_in, slice_of
+from processes import alertmanager, detection, free_port
+from recorded import ReplayTest, events_of, fault, records_of, requests_in
 
 ROUTE = """
 route:
@@ -58,7 +57,7 @@ class Received(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-class Alerts(ProcessTest):
+class Alerts(ReplayTest):
     deadline_seconds = 240
 
     def setUp(self):
@@ -79,36 +78,16 @@ class Alerts(ProcessTest):
         return process
 
     def agent(self, *sets):
-        self.port, health = free_port(), free_port()
-        command = [
-            harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
-            "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
-            "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
-            "--set", f"extensions.health_check.endpoint=localhost:{health}",
-            "--set", f"exporters.file.path={self.dir / 'judged.jsonl'}",
-            "--set", f"processors.harbinger.state.directory={self.dir / 'state'}",
-            "--set", f"processors.harbinger.notifiers.alertmanager.endpoint=http://127.0.0.1:{self.alerts_port}",
+        return self.start_agent(
+            f"processors.harbinger.notifiers.alertmanager.endpoint=http://127.0.0.1:{self.alerts_port}",
             # Long enough that no alert ends while the agent is restarted.
-            "--set", "processors.harbinger.notifiers.alertmanager.resend_interval=20s",
-            "--set", f"processors.harbinger.notifiers.webhook.endpoint=http://127.0.0.1:{self.received.server_port}/hook",
-            "--set", "service.telemetry.metrics.level=none",
-            *(part for each in sets for part in ("--set", each)),
-        ]
-        process = self.start("harbinger", command)
-        self.wait_for_health(health, process)
-        self.health = health
-        return process
+            "processors.harbinger.notifiers.alertmanager.resend_interval=20s",
+            f"processors.harbinger.notifiers.webhook.endpoint=http://127.0.0.1:{self.received.server_port}/hook",
+            *sets,
+        )
 
     def is_ready(self):
         return detection(self.health)[1] == "ready"
-
-    def replay(self, name, start, end, speed):
-        path = self.dir / name
-        count = slice_of(path, start, end)
-        command = [harbinger(), "replay", str(path), "--to", f"http://localhost:{self.port}", "--speed", speed]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return count
 
     def active(self):
         """The labels of active alerts by the id of their incident."""

@@ -16,40 +16,20 @@ import subprocess
 from collections import Counter
 
 from api.client import Client, grpc
-from processes import EXAMPLES, ProcessTest, free_port, harbinger
-from recorded import attributes, fault, records_of, requests_in, slice_of
+from processes import harbinger
+from recorded import ReplayTest, attributes, fault, records_of, requests_in
 
 INCIDENTS = "harbinger.v1.Incidents"
 
 
-class Api(ProcessTest):
+class Api(ReplayTest):
     deadline_seconds = 240
 
     def agent(self):
-        self.port, self.health, self.api = free_port(), free_port(), free_port()
-        command = [
-            harbinger(), "run", "--config", str(EXAMPLES / "quickstart.yaml"),
-            "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{self.port}",
-            "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
-            "--set", f"extensions.health_check.endpoint=localhost:{self.health}",
-            "--set", f"extensions.harbinger_api.endpoint=127.0.0.1:{self.api}",
-            "--set", f"exporters.file.path={self.dir / 'judged.jsonl'}",
-            "--set", f"processors.harbinger.state.directory={self.dir / 'state'}",
-            "--set", "service.telemetry.metrics.level=none",
-        ]
-        process = self.start("harbinger", command)
-        self.wait_for_health(self.health, process)
+        process = self.start_agent()
         client = Client(f"127.0.0.1:{self.api}")
         self.addCleanup(client.close)
         return process, client
-
-    def replay(self, name, start, end, speed):
-        """Replays the recording's requests whose first record lies in [start, end)."""
-        path = self.dir / name
-        slice_of(path, start, end)
-        command = [harbinger(), "replay", str(path), "--to", f"http://localhost:{self.port}", "--speed", speed]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def command(self, *arguments):
         command = [harbinger(), "incidents", *arguments, "--api", f"http://127.0.0.1:{self.api}"]

@@ -92,6 +92,7 @@ class Deployed(ProcessTest):
             "receivers.otlp.protocols.http.endpoint": local["http"],
             "extensions.health_check.endpoint": local["health"],
             "extensions.harbinger_api.endpoint": "127.0.0.1:0",
+            "extensions.harbinger_page.endpoint": "localhost:0",
             "exporters.otlp_http.endpoint": self.destination.url,
             "service.telemetry.metrics.readers": readers,
         }

@@ -70,6 +70,7 @@ class LokiTest(ProcessTest):
             f"receivers.otlp.protocols.http.endpoint=localhost:{self.http}",
             f"extensions.health_check.endpoint=localhost:{self.health}",
             f"extensions.harbinger_api.endpoint=127.0.0.1:{free_port()}",
+            "extensions.harbinger_page.endpoint=localhost:0",
             f"extensions.file_storage.directory={self.queue}",
             f"processors.harbinger.state.directory={self.dir / 'state'}",
             "exporters.otlp_http/loki.retry_on_failure.initial_interval=200ms",

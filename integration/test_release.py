@@ -5,11 +5,12 @@ Guarantees:
 * equal inputs give the same archive to the byte, whatever the time zone, the umask and the seed of hashes;
 * unpacked anywhere it runs, with its model, by nothing but what is in it: no cargo, no Python, no environment; it writes
   nothing but what it was told to, and its runtime knows no address of anybody;
-* every file is in SHA256SUMS; every crate that is linked, the model and the runtime are in the bill of materials, with the
+* every file is in SHA256SUMS; every crate that is linked, what npm has put into the page, the model and the runtime are in the bill of materials, with the
   hashes of the very files; every licence that must go along does;
 * completions and manual pages are there, and shells take them.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -66,11 +67,19 @@ class Archive(unittest.TestCase):
         bill = json.loads((self.folder / "sbom.cdx.json").read_text())
         self.assertEqual((bill["bomFormat"], bill["specVersion"]), ("CycloneDX", "1.6"))
         components = {component["bom-ref"]: component for component in bill["components"]}
-        for file in ("libonnxruntime.so", "model/model.onnx", "model/tokenizer.json"):
+        for file in ("libonnxruntime.so", "model/model.onnx", "model/model.data", "model/tokenizer.json"):
             component = components.pop(f"assets/{file}")
             self.assertEqual(component["hashes"], [{"alg": "SHA-256", "content": sha256(self.folder / "assets" / file)}])
         locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
         checksums = {f"{package['name']}@{package['version']}": package.get("checksum") for package in locked}
+        # What is in the page: all that its lock file has for more than building.
+        packages = json.loads((ROOT / "src/edge/api/page/web/package-lock.json").read_text())["packages"]
+        wanted = {
+            f"npm/{path.removeprefix('node_modules/')}@{one['version']}": base64.b64decode(one["integrity"].removeprefix("sha512-")).hex()
+            for path, one in packages.items() if path and not one.get("dev")
+        }
+        page = {name: components.pop(name)["hashes"][0]["content"] for name in list(components) if name.startswith("npm/")}
+        self.assertEqual(page, wanted)
         for name, component in components.items():
             self.assertEqual(component["hashes"][0]["content"], checksums[name], name)
             self.assertTrue(component["licenses"], name)
@@ -87,7 +96,7 @@ class Archive(unittest.TestCase):
         text = (self.folder / "THIRD-PARTY-LICENSES.txt").read_text()
         bill = json.loads((self.folder / "sbom.cdx.json").read_text())
         for component in bill["components"]:
-            if component["purl"].startswith("pkg:cargo/"):
+            if component["purl"].startswith(("pkg:cargo/", "pkg:npm/")):
                 self.assertIn(f"{component['name']} {component['version']} (", text)
         runtime = self.folder / "assets/licenses/onnxruntime"
         self.assertIn("MIT License", (runtime / "LICENSE").read_text())
@@ -129,8 +138,10 @@ class Unpacked(ProcessTest):
             "harbinger",
             ["/usr/bin/env", "-i", f"HOME={home}", "./harbinger", "run", "--require-model", "--config", "config-examples/quickstart.yaml",
              "--set", f"receivers.otlp.protocols.grpc.endpoint=localhost:{port}",
+             "--set", "receivers.otlp.protocols.http.endpoint=localhost:0",
              "--set", f"extensions.health_check.endpoint=localhost:{health}",
              "--set", "extensions.harbinger_api.endpoint=127.0.0.1:0",
+             "--set", "extensions.harbinger_page.endpoint=localhost:0",
              "--set", f"exporters.file.path={out}",
              "--set", "service.telemetry.metrics.level=none"],
             cwd=folder,

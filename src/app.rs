@@ -5,6 +5,7 @@
 //! all the same and says so; what is in flight at the end is finished, then a snapshot is written. Absent on purpose:
 //! anything that a room or an edge could know by itself.
 
+mod answering;
 mod identities;
 mod kept;
 mod own_telemetry;
@@ -32,9 +33,13 @@ use reloading::Reloading;
 use status::Status;
 
 use crate::{
-    config::{self, Extension, Harbinger, Loaded, Settings, service},
-    edge::{self, Intakes, Signal as OtlpSignal, Store, api, model::OnnxEmbedder, store::StateDirectory},
-    engine::{self, embed::Embedder, score::Committee, tenants::Tenants},
+    config::{self, Harbinger, Loaded, Settings, service},
+    edge::{
+        self, Intakes, Signal as OtlpSignal, Store,
+        model::{self, LaterModel, ModelError, OnnxEmbedder},
+        store::StateDirectory,
+    },
+    engine::{self, embed::Embedder, tenants::Tenants},
     pipeline::{Parts, Pipeline, recovery},
     telemetry::{self, Metrics, SetLevel},
 };
@@ -66,7 +71,7 @@ pub struct Surroundings<'a> {
     pub set_level: SetLevel,
     /// What the agent is told.
     pub orders: mpsc::Receiver<Order>,
-    /// Is told once, when the agent serves: where, by `grpc`, `http`, `health`, `metrics` or `api`.
+    /// Is told once, when the agent serves: where, by `grpc`, `http`, `health`, `metrics`, `api` or `page`.
     pub ready: oneshot::Sender<Vec<(&'static str, SocketAddr)>>,
 }
 
@@ -120,7 +125,7 @@ pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
     let traces = own_telemetry::trace(settings, &metrics, resource.clone())?;
     let receivers = ways_in::bind(settings, &identities, &metrics).await?;
     let pages = status::bind(settings).await?;
-    let apis = bind_apis(settings).await?;
+    let answering = answering::bind(settings, &identities).await?;
     let ways_out = WaysOut::open(settings, &identities, (&metrics, &traces))?;
     let exporter = Arc::clone(ways_out.of(OtlpSignal::Logs)?);
     let pipeline = start_pipeline(settings, around.require_model, exporter, Arc::clone(&metrics))?;
@@ -141,12 +146,9 @@ pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
             bail!("a status page ended by itself")
         });
     }
-    for api in apis {
-        addresses.push(("api", api.address()));
-        tracing::info!(address = %api.address(), "serving the API");
-        let desk: Arc<dyn edge::Desk> = Arc::clone(&pipeline) as _;
-        let incident_attribute = settings.harbinger.attributes.incident_id.clone();
-        tasks.spawn(async move { api.serve(desk, incident_attribute).await.context("the API ended") });
+    for server in answering {
+        addresses.extend(server.addresses());
+        server.serve(&pipeline, &settings.harbinger.attributes.incident_id, &mut tasks);
     }
     let passing = ways_out.pass_through(&metrics);
     let mut intakes = Intakes::default().with(OtlpSignal::Logs, Arc::clone(&pipeline) as _);
@@ -175,6 +177,7 @@ pub async fn serve(loaded: Loaded, around: Surroundings<'_>) -> Result<()> {
         receiver.serve(intakes, (&metrics, &traces), shutdown, &mut serving);
     }
     tasks.spawn(pass_time(Arc::clone(&pipeline)));
+    tasks.spawn(give_memory_back());
     if settings.harbinger.state.enabled {
         tasks.spawn(save_now_and_then(
             Arc::clone(&pipeline),
@@ -280,6 +283,16 @@ async fn pass_time(pipeline: Arc<Pipeline>) -> Result<()> {
     }
 }
 
+/// Gives memory back that the model no longer needs: not after each call, which soon needs it again.
+async fn give_memory_back() -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(10));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tokio::task::spawn_blocking(model::give_back_free_memory).await?;
+    }
+}
+
 async fn save_now_and_then(pipeline: Arc<Pipeline>, interval: Duration) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.tick().await;
@@ -297,8 +310,13 @@ fn start_pipeline(
     metrics: Arc<Metrics>,
 ) -> Result<Pipeline> {
     let harbinger = &settings.harbinger;
-    let embedder: Option<Arc<dyn Embedder>> = match OnnxEmbedder::load(&harbinger.embedding.model) {
-        Ok(embedder) => Some(Arc::new(embedder)),
+    let model = &harbinger.embedding.model;
+    let found: Result<Arc<dyn Embedder>, ModelError> = match require_model {
+        true => OnnxEmbedder::load(model).map(|model| Arc::new(model) as _),
+        false => LaterModel::find(model).map(|model| Arc::new(model) as _),
+    };
+    let embedder = match found {
+        Ok(embedder) => Some(embedder),
         Err(problem) if require_model => return Err(problem.into()),
         Err(problem) => {
             tracing::error!("{problem}");
@@ -324,12 +342,7 @@ fn start_pipeline(
         kept::drop_texts(directory);
     }
     let model_version = embedder.as_ref().map(|embedder| embedder.model_version().to_owned());
-    let (mut state, past, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
-    match embedder.as_deref().map(Committee::embed) {
-        Some(Ok(committee)) => state.appoint(committee),
-        Some(Err(problem)) => tracing::error!("no text will sound like failure: {problem}"),
-        None => {}
-    }
+    let (state, past, epoch) = recover(&engine, directory.as_ref(), model_version.as_deref())?;
     let build = [env!("CARGO_PKG_VERSION"), model_version.as_deref().unwrap_or_default()];
     metrics.build_info.of(build).set(1);
     let pipeline = Pipeline::start(Parts {
@@ -379,17 +392,6 @@ fn recover(
         tracing::info!(directory = %path, incident_events = events, "going on from what was learned before");
     }
     Ok((recovered.state, recovered.past, loaded.next_epoch()))
-}
-
-async fn bind_apis(settings: &Settings) -> Result<Vec<api::Api>> {
-    let mut apis = Vec::new();
-    for (id, extension) in &settings.extensions {
-        if let Extension::HarbingerApi(api) = extension {
-            let bound = api::Api::bind(api).await;
-            apis.push(bound.with_context(|| format!("extensions.{id}.endpoint"))?);
-        }
-    }
-    Ok(apis)
 }
 
 fn readers(settings: &Settings) -> &[service::Reader] {

@@ -146,9 +146,11 @@ The engine never sees a label. A line is judged once, by what came before it, as
   harbinger incidents list --since 12h
       What happened tonight, newest first, from the agent on this machine.
   harbinger incidents show 20241118-100000-k7f3qa
-      All there is to know of one, with a query that finds its lines.
-  harbinger incidents watch
-      What happens, as it happens; goes on when the agent is restarted.
+      What happened, why it is one incident, its templates, a query that finds its lines, and what to say of it.
+  harbinger incidents watch --bell
+      What is open, then what happens; goes on when the agent is restarted. Ctrl-C ends it.
+  harbinger incidents list --state open --json | jq -r .id
+      One JSON object a line, with the fields of the API.
   harbinger incidents export --format csv --out incidents.csv
   harbinger incidents digest harbinger-out.jsonl
       No agent: what the `file` exporter (ours or the Collector's) wrote. Without `digest` it is the same.

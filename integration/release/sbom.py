@@ -1,13 +1,15 @@
 """What is in a release: a bill of materials (CycloneDX 1.6), and the licences that have to go along.
 
 In:  `cargo tree`, `cargo metadata` and Cargo.lock, for the crates that the program on this kind of machine is made of (no build
-     or test dependencies, nor what only those switch on); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file.
+     or test dependencies, nor what only those switch on); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file;
+     page.html, which ends with the npm packages of which something is in it, and the lock file that it was built by.
 Out: `bill(...)`, JSON; `licences(...)`, one text with every licence and notice that the crates' packages hold, each once.
 Promises: equal inputs give equal bytes: order, serial number and time do not depend on the clock or on chance.
 Deliberately absent: judging the licences; `make lint` does (deny.toml). The Rust standard library, which is part of the
      compiler and no package, stands in the text without a file of its own.
 """
 
+import base64
 import json
 import re
 import subprocess
@@ -36,9 +38,12 @@ except ImportError as missing:
 # The files of assets/ that are no licences: what they are, and under which terms.
 ASSETS = {
     "libonnxruntime.so": (ComponentType.LIBRARY, "ONNX Runtime", "MIT"),
-    "model/model.onnx": (ComponentType.MACHINE_LEARNING_MODEL, "all-MiniLM-L6-v2, weights as 8-bit integers", "Apache-2.0"),
+    "model/model.onnx": (ComponentType.MACHINE_LEARNING_MODEL, "all-MiniLM-L6-v2", "Apache-2.0"),
+    "model/model.data": (ComponentType.MACHINE_LEARNING_MODEL, "weights of all-MiniLM-L6-v2, rounded to 8 bits", "Apache-2.0"),
     "model/tokenizer.json": (ComponentType.DATA, "tokenizer of all-MiniLM-L6-v2", "Apache-2.0"),
 }
+PAGE = ROOT / "src/edge/api/page/page.html"
+PAGE_LOCK = ROOT / "src/edge/api/page/web/package-lock.json"
 LICENCE_FILE = re.compile(r"(licen[sc]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 
 
@@ -76,6 +81,17 @@ def _terms(package):
     return re.sub(r"\s*/\s*", " OR ", package["license"])
 
 
+def bundled():
+    """The npm packages in the incident page, as it says itself: of each name, version, licence, its text, SHA-512 of the package."""
+    notice = PAGE.read_text(encoding="utf-8").rsplit("<!--", 1)[1].rsplit("-->", 1)[0].strip()
+    locked = json.loads(PAGE_LOCK.read_text(encoding="utf-8"))["packages"]
+    for part in notice.split("\n\n", 1)[1].split("\n\n----\n\n"):
+        head, text = part.split("\n\n", 1)
+        name, version, terms = re.fullmatch(r"(\S+) (\S+) \((.+)\)", head).groups()
+        integrity = locked[f"node_modules/{name}"]["integrity"].removeprefix("sha512-")
+        yield name, version, terms, text.strip(), base64.b64decode(integrity).hex()
+
+
 def bill(crates, stamp, at):
     """The bill of materials as JSON; `at` is the time that it bears, in seconds since 1970."""
     components = {}
@@ -107,23 +123,36 @@ def bill(crates, stamp, at):
             # Of the file as it is in the release.
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=stamp[file]["sha256"])],
         ))
+    page = []
+    for name, version, terms, _, checksum in bundled():
+        scope, _, short = name.rpartition("/")
+        page.append(Component(
+            type=ComponentType.LIBRARY,
+            name=name,
+            version=version,
+            description="in the incident page",
+            bom_ref=f"npm/{name}@{version}",
+            purl=PackageURL("npm", scope or None, short, version),
+            licenses=[LicenseExpression(terms)],
+            hashes=[HashType(alg=HashAlgorithm.SHA_512, content=checksum)],
+        ))
     # Whoever compares two bills compares their contents: the serial number is a hash of those.
-    contents = sorted((c.bom_ref.value, *(h.content for h in c.hashes)) for c in [*components.values(), *assets])
+    contents = sorted((c.bom_ref.value, *(h.content for h in c.hashes)) for c in [*components.values(), *assets, *page])
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([harbinger.version, contents]))
     bom = Bom(
-        components=[*components.values(), *assets],
+        components=[*components.values(), *assets, *page],
         serial_number=serial,
         metadata=BomMetaData(component=harbinger, timestamp=datetime.fromtimestamp(at, timezone.utc)),
     )
     everything = {crates.root: harbinger, **components}
     for crate, needs in crates.needs.items():
         bom.register_dependency(everything[crate], [everything[need] for need in needs])
-    bom.register_dependency(harbinger, assets)
+    bom.register_dependency(harbinger, [*assets, *page])
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1) + "\n"
 
 
 def licences(crates):
-    """The licences and notices of all crates, each text once, below the names of those it came with."""
+    """The licences and notices of all crates and of what is in the page, each text once, below the names of those it came with."""
     texts, without = defaultdict(list), []
     for crate, package in crates.packages.items():
         if crate == crates.root:
@@ -137,6 +166,8 @@ def licences(crates):
             texts[text].append(name)
         if not files:
             without.append(f"{name}, by {', '.join(package['authors']) or 'its authors'}: {package['repository']}")
+    for name, version, terms, text, _ in bundled():
+        texts[text].append(f"{name} {version} ({terms})")
     sections = [
         "Harbinger holds the work of others. Below are the licences and notices that came with it, each once, under the names of\n"
         "the packages that had it. The licences of ONNX Runtime and of what that holds are in assets/licenses/onnxruntime.\n"

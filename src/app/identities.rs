@@ -34,7 +34,10 @@ impl Identities {
                     Identity::Bearer(Arc::new(BearerToken::load(bearer).with_context(context)?))
                 }
                 Extension::BasicAuth(basic) => Identity::Basic(Arc::new(Basic::load(basic).with_context(context)?)),
-                Extension::HealthCheck(_) | Extension::HarbingerApi(_) | Extension::FileStorage(_) => continue,
+                Extension::HealthCheck(_)
+                | Extension::HarbingerApi(_)
+                | Extension::HarbingerPage(_)
+                | Extension::FileStorage(_) => continue,
             };
             identities.push((id.to_string(), identity));
         }

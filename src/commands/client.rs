@@ -22,11 +22,14 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// Entries asked for at once; the API gives no more.
 const PAGE: usize = 1000;
 
+/// Where an agent's API listens unless it was told otherwise.
+pub const DEFAULT_API: &str = "http://127.0.0.1:4319";
+
 /// Where the agent is.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ApiArgs {
     /// Where the agent's API listens
-    #[arg(long, default_value = "http://127.0.0.1:4319", value_name = "URL")]
+    #[arg(long, default_value = DEFAULT_API, value_name = "URL")]
     pub api: String,
 }
 

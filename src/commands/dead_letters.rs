@@ -13,11 +13,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
+use serde::Serialize;
 
 use crate::{
-    edge::queue::{
-        Storage, StorageSettings,
-        dead_letters::{DeadLetters, Letter},
+    edge::{
+        api::json,
+        queue::{
+            Storage, StorageSettings,
+            dead_letters::{DeadLetters, Letter},
+        },
     },
     engine::view::rfc3339,
 };
@@ -32,7 +36,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Every dead letter: its number, when, how large, and what the destination said
-    List(Where),
+    List {
+        #[command(flatten)]
+        of: Where,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// What was refused, one line of OTLP JSON for each request
     Show(Which),
     /// Back into the queue: sent again, behind what waits, once the agent runs
@@ -70,7 +80,7 @@ struct Which {
 /// No directory of queues, one that is in use, no such letter, or a disk that does not work.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
-        Command::List(of) => list(of)?,
+        Command::List { of, json } => list(of, *json)?,
         Command::Show(which) => show(which)?,
         Command::Requeue(which) => {
             change(
@@ -117,9 +127,51 @@ fn open(of: &Where) -> Result<Vec<DeadLetters>> {
     Ok(opened.collect::<Result<_, _>>()?)
 }
 
-fn list(of: &Where) -> Result<()> {
+/// A dead letter as it is listed.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    exporter: &'a str,
+    number: u64,
+    refused_at: String,
+    /// Absent, as the number of items, where it is damaged.
+    signal: Option<&'static str>,
+    items: Option<u64>,
+    bytes: u64,
+    code: i32,
+    message: &'a str,
+}
+
+impl<'a> Listed<'a> {
+    fn of(exporter: &'a str, letter: &'a Letter) -> Self {
+        Self {
+            exporter,
+            number: letter.number,
+            refused_at: rfc3339(letter.refused_unix_nano / 1_000_000_000 * 1_000_000_000),
+            signal: letter.refused.as_ref().map(|refused| refused.signal.name()),
+            items: letter.refused.as_ref().map(|refused| refused.records),
+            bytes: letter.bytes,
+            code: letter.code,
+            message: &letter.message,
+        }
+    }
+}
+
+fn list(of: &Where, as_json: bool) -> Result<()> {
     let mut out = io::stdout().lock();
     let queues = open(of)?;
+    if as_json {
+        for queue in &queues {
+            let mut written = Ok(());
+            queue.each(|letter| {
+                written = serde_json::to_string(&Listed::of(queue.exporter(), &letter))
+                    .map_err(io::Error::from)
+                    .and_then(|line| writeln!(out, "{}", json::harmless(&line)));
+                written.is_ok()
+            })?;
+            written?;
+        }
+        return Ok(());
+    }
     let mut found = 0_u64;
     for queue in &queues {
         let mut written = Ok(());
@@ -132,7 +184,8 @@ fn list(of: &Where) -> Result<()> {
                 );
             }
             found += 1;
-            written = std::mem::replace(&mut written, Ok(())).and_then(|()| row(&mut out, queue.exporter(), &letter));
+            written = std::mem::replace(&mut written, Ok(()))
+                .and_then(|()| row(&mut out, &Listed::of(queue.exporter(), &letter)));
             written.is_ok()
         })?;
         written?;
@@ -151,19 +204,18 @@ fn list(of: &Where) -> Result<()> {
     Ok(())
 }
 
-fn row(out: &mut impl Write, exporter: &str, letter: &Letter) -> io::Result<()> {
-    let (signal, items) = match &letter.refused {
-        None => ("-", "damaged".to_owned()),
-        Some(refused) => (refused.signal.name(), refused.records.to_string()),
-    };
+fn row(out: &mut impl Write, it: &Listed<'_>) -> io::Result<()> {
+    let items = it.items.map_or_else(|| "damaged".to_owned(), |items| items.to_string());
     writeln!(
         out,
-        "{exporter:24} {:>8} {:20} {signal:8} {items:>8} {:>10} {:>4}  {}",
-        letter.number,
-        rfc3339(letter.refused_unix_nano / 1_000_000_000 * 1_000_000_000),
-        letter.bytes,
-        letter.code,
-        letter.message.escape_debug()
+        "{:24} {:>8} {:20} {:8} {items:>8} {:>10} {:>4}  {}",
+        it.exporter,
+        it.number,
+        it.refused_at,
+        it.signal.unwrap_or("-"),
+        it.bytes,
+        it.code,
+        it.message.escape_debug()
     )
 }
 

@@ -9,9 +9,11 @@ use std::{
     io::{self, Write},
 };
 
-use crate::engine::view::{rfc3339, severity_name};
-
-use crate::engine::text::TemplateKey;
+use super::terminal::{harmless, length, one_line};
+use crate::engine::{
+    text::TemplateKey,
+    view::{rfc3339, severity_name},
+};
 
 /// One record that belongs to an incident.
 #[derive(Clone, Copy, Debug)]
@@ -132,28 +134,40 @@ pub fn gather<'a>(members: impl Iterator<Item = (String, Member<'a>)>) -> Vec<Di
     digests
 }
 
-/// Prints the `most` largest incidents in order of time, a few lines each.
-pub fn print(out: &mut impl Write, digests: &[Digest<'_>], most: usize) -> io::Result<()> {
-    let mut by_size: Vec<&Digest<'_>> = digests.iter().collect();
-    by_size.sort_by_key(|digest| std::cmp::Reverse(digest.members.len()));
-    let smallest_shown = by_size
-        .get(most.saturating_sub(1))
-        .map_or(0, |digest| digest.members.len());
+/// Which of incidents with so many records are shown when only the `most` largest are: of equals the first.
+pub fn largest(records: &[usize], most: usize) -> Vec<bool> {
+    let mut by_size = records.to_vec();
+    by_size.sort_unstable_by_key(|records| std::cmp::Reverse(*records));
+    let smallest_shown = by_size.get(most.saturating_sub(1)).copied().unwrap_or(0);
     let mut shown = 0;
-    for digest in digests {
-        if digest.members.len() < smallest_shown || shown == most {
-            continue;
-        }
-        shown += 1;
-        print_one(out, digest)?;
-    }
-    if shown < digests.len() {
-        writeln!(out, "  … and {} smaller ones", digests.len() - shown)?;
-    }
-    Ok(())
+    let show = |records: &usize| {
+        let is_shown = *records >= smallest_shown && shown < most;
+        shown += usize::from(is_shown);
+        is_shown
+    };
+    records.iter().map(show).collect()
 }
 
-fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
+/// Prints the `most` largest incidents in order of time, a few lines each.
+pub fn print(out: &mut impl Write, digests: &[Digest<'_>], most: usize) -> io::Result<()> {
+    let records: Vec<usize> = digests.iter().map(|digest| digest.members.len()).collect();
+    let is_shown = largest(&records, most);
+    for (digest, _) in digests.iter().zip(&is_shown).filter(|(_, is_shown)| **is_shown) {
+        print_one(out, digest)?;
+    }
+    print_rest(out, &is_shown)
+}
+
+/// Says how many incidents are not shown, if any.
+pub fn print_rest(out: &mut impl Write, is_shown: &[bool]) -> io::Result<()> {
+    match is_shown.iter().filter(|is_shown| !**is_shown).count() {
+        0 => Ok(()),
+        rest => writeln!(out, "  … and {rest} smaller ones"),
+    }
+}
+
+/// Prints one incident, a few lines.
+pub fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
     let when = digest
         .span_unix_nano()
         .map_or_else(|| "no time".to_owned(), |(first, last)| span(first, last));
@@ -161,8 +175,8 @@ fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
     writeln!(
         out,
         "● {}   {when}   {}",
-        digest.incident_id,
-        digest.services().join(", ")
+        harmless(&digest.incident_id),
+        harmless(&digest.services().join(", "))
     )?;
     writeln!(
         out,
@@ -175,7 +189,7 @@ fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
         writeln!(
             out,
             "    began with   {}: {}",
-            edge.service,
+            harmless(edge.service),
             one_line(edge.message, 110)
         )?;
     }
@@ -188,25 +202,7 @@ fn print_one(out: &mut impl Write, digest: &Digest<'_>) -> io::Result<()> {
 fn span(first: u64, last: u64) -> String {
     let seconds = |time: u64| rfc3339(time - time % 1_000_000_000);
     let length_s = last.saturating_sub(first) / 1_000_000_000;
-    format!("{} + {}", seconds(first), length(length_s))
-}
-
-fn length(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
-    }
-}
-
-/// The first `most` characters, on one line.
-pub fn one_line(text: &str, most: usize) -> String {
-    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((cut, _)) = line.char_indices().nth(most) {
-        line.truncate(cut);
-        line.push('…');
-    }
-    line
+    format!("{} +{}", seconds(first), length(length_s))
 }
 
 #[cfg(test)]

@@ -18,10 +18,13 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::digest::one_line;
+use super::terminal::{harmless, one_line};
 use crate::{
     app,
-    edge::files::{self, Row, severity_number_of},
+    edge::{
+        api::json,
+        files::{self, Row, severity_number_of},
+    },
     engine::{
         self,
         embed::Embedder,
@@ -100,7 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     });
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+        writeln!(out, "{}", json::harmless(&serde_json::to_string_pretty(&explanation)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     if !is_learned {
@@ -141,7 +144,7 @@ fn template(args: &Args, settings: &engine::Settings) -> Result<BatchTemplate> {
 }
 
 fn print(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
-    writeln!(out, "template   {}", it.template)?;
+    writeln!(out, "template   {}", harmless(&it.template))?;
     writeln!(
         out,
         "key        {} (`harbinger feedback … --template`)",
@@ -159,7 +162,7 @@ fn print(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
                 out,
                 "known      {} records ({}), first {}, last {}{}",
                 known.lines,
-                services.join(", "),
+                harmless(&services.join(", ")),
                 rfc3339(known.first_seen_unix_nano),
                 rfc3339(known.last_seen_unix_nano),
                 if known.usual { "; learned as usual" } else { "" },
@@ -201,14 +204,14 @@ fn print_verdict(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
     writeln!(
         out,
         "verdict    {outcome}{because}{}",
-        verdict.reason.as_deref().unwrap_or_default()
+        harmless(verdict.reason.as_deref().unwrap_or_default())
     )?;
     writeln!(
         out,
         "           probability {:.3}, p-value {:.2e}, if {} said it next{}\n",
         verdict.probability,
         verdict.p_value,
-        it.service.as_deref().unwrap_or(UNKNOWN_SERVICE),
+        harmless(it.service.as_deref().unwrap_or(UNKNOWN_SERVICE)),
         match it.severity_number {
             0 => String::new(),
             number => format!(" with severity number {number}"),
@@ -249,9 +252,9 @@ fn print_nearest(out: &mut impl Write, it: &Explanation) -> io::Result<()> {
         )?;
     }
     let pieces = it.difference.iter().map(|piece| match piece.of {
-        Side::Both => piece.words.clone(),
-        Side::Known => format!("[-{}-]", piece.words),
-        Side::Record => format!("{{+{}+}}", piece.words),
+        Side::Both => harmless(&piece.words),
+        Side::Known => format!("[-{}-]", harmless(&piece.words)),
+        Side::Record => format!("{{+{}+}}", harmless(&piece.words)),
     });
     writeln!(
         out,

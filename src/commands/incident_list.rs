@@ -1,16 +1,20 @@
 //! Incidents of a file as a list: incidents.csv, and the same as JSON for machines.
 //!
-//! What enters: digests of incidents, and the engine that found them. What leaves: a row or an object for each. Promises:
+//! What enters: digests of incidents, one after the other, and what is known of them. What leaves: a row or an object for each. Promises:
 //! the notebook's four columns come first, and are all there is by its own rule; counts are those of the rows that carry
 //! the id in annotated.csv, so that the two files never disagree. Absent on purpose: small incidents left out; whoever
 //! gathers the digests decides.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write,
+    sync::Arc,
+};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{digest::Digest, offline::Offline};
+use super::{digest::Digest, lineage::Lineage};
 use crate::engine::{
     correlate::IncidentId,
     text::TemplateKey,
@@ -71,24 +75,32 @@ struct Template<'a> {
     anomalous_records: usize,
 }
 
+/// What is known of incidents beside their records.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What became of them.
+    pub lineage: &'a Lineage,
+    /// Texts of their templates.
+    pub texts: &'a HashMap<TemplateKey, Arc<str>>,
+}
+
 impl<'a> Listed<'a> {
-    /// Lists an incident; without an engine, by the notebook's columns alone.
-    pub fn new(digest: &'a Digest<'a>, engine: Option<&'a Offline>) -> Self {
+    /// Lists an incident; where nothing else is known, by the notebook's columns alone.
+    pub fn new(digest: &'a Digest<'a>, known: Option<Known<'a>>) -> Self {
         let edge = digest.leading_edge();
         Self {
             incident_id: &digest.incident_id,
             leading_edge: edge.map_or("", |edge| edge.message),
             timestamp: edge.and_then(|edge| edge.time_unix_nano).map(rfc3339),
             related_logs: digest.members.iter().map(|member| member.message).collect(),
-            more: engine.map(|engine| More::new(digest, engine)),
+            more: known.map(|known| More::new(digest, known)),
         }
     }
 }
 
 impl<'a> More<'a> {
-    fn new(digest: &'a Digest<'a>, engine: &'a Offline) -> Self {
+    fn new(digest: &'a Digest<'a>, Known { lineage, texts }: Known<'a>) -> Self {
         let (span, worst) = (digest.span_unix_nano(), digest.worst());
-        let lineage = engine.lineage();
         let id: Option<IncidentId> = digest.incident_id.parse().ok();
         let aliases = id.map(|id| lineage.aliases(id)).unwrap_or_default();
         Self {
@@ -105,13 +117,13 @@ impl<'a> More<'a> {
             aliases: aliases.iter().map(IncidentId::to_string).collect(),
             parent_incident_id: id.and_then(|id| lineage.parent(id)).map(|parent| parent.to_string()),
             announced: id.is_some_and(|id| lineage.is_announced(id)),
-            templates: templates(digest, engine),
+            templates: templates(digest, texts),
         }
     }
 }
 
 /// Templates of an incident, most frequent first.
-fn templates<'a>(digest: &Digest<'_>, engine: &'a Offline) -> Vec<Template<'a>> {
+fn templates<'a>(digest: &Digest<'_>, texts: &'a HashMap<TemplateKey, Arc<str>>) -> Vec<Template<'a>> {
     let mut counts: BTreeMap<TemplateKey, (usize, usize)> = BTreeMap::new();
     for member in &digest.members {
         if let Some(template) = member.template {
@@ -124,7 +136,7 @@ fn templates<'a>(digest: &Digest<'_>, engine: &'a Offline) -> Vec<Template<'a>> 
         .into_iter()
         .map(|(template, (records, anomalous_records))| Template {
             template: template.to_string(),
-            text: engine.text(template).unwrap_or_default(),
+            text: texts.get(&template).map_or("", |text| &**text),
             records,
             anomalous_records,
         })
@@ -133,15 +145,28 @@ fn templates<'a>(digest: &Digest<'_>, engine: &'a Offline) -> Vec<Template<'a>> 
     templates
 }
 
-/// Writes a row for each; `is_complete` adds what came after the notebook.
-///
-/// # Errors
-/// Those of the writer.
-pub fn write_csv(out: impl Write, listed: &[Listed<'_>], is_complete: bool) -> Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    let more: &[&str] = if is_complete { &MORE } else { &[] };
-    csv.write_record(NOTEBOOK.iter().chain(more))?;
-    for incident in listed {
+/// Writes incidents.csv.
+pub struct CsvList<W: Write> {
+    csv: csv::Writer<W>,
+}
+
+impl<W: Write> CsvList<W> {
+    /// Begins with the names of the columns; `is_complete` adds what came after the notebook.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn new(out: W, is_complete: bool) -> Result<Self> {
+        let mut csv = csv::Writer::from_writer(out);
+        let more: &[&str] = if is_complete { &MORE } else { &[] };
+        csv.write_record(NOTEBOOK.iter().chain(more))?;
+        Ok(Self { csv })
+    }
+
+    /// Adds an incident.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn push(&mut self, incident: &Listed<'_>) -> Result<()> {
         let mut cells = vec![
             incident.incident_id.to_owned(),
             incident.leading_edge.to_owned(),
@@ -164,19 +189,16 @@ pub fn write_csv(out: impl Write, listed: &[Listed<'_>], is_complete: bool) -> R
                 more.templates.len().to_string(),
             ]);
         }
-        csv.write_record(cells)?;
+        self.csv.write_record(cells)?;
+        Ok(())
     }
-    csv.flush()?;
-    Ok(())
-}
 
-/// Writes all of them as one array.
-///
-/// # Errors
-/// Those of the writer.
-pub fn write_json(mut out: impl Write, listed: &[Listed<'_>]) -> Result<()> {
-    serde_json::to_writer_pretty(&mut out, listed)?;
-    writeln!(out)?;
-    out.flush()?;
-    Ok(())
+    /// That was all.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn end(mut self) -> Result<()> {
+        self.csv.flush()?;
+        Ok(())
+    }
 }

@@ -11,6 +11,25 @@ use crate::engine::{
     state::State,
 };
 
+/// What the engine had to tell of incidents since it was last asked, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// For the journal.
+    pub events: Vec<Event>,
+    /// For whoever watches.
+    pub changes: Vec<Change>,
+}
+
+impl Heard {
+    /// Hears what there is; what was heard before is forgotten.
+    pub fn hear(&mut self, state: &mut State) {
+        self.events.clear();
+        self.changes.clear();
+        state.drain_events(&mut self.events);
+        state.drain_changes(&mut self.changes);
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Lineage {
@@ -23,12 +42,9 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    /// Takes what the engine has to tell since the last call.
-    pub fn follow(&mut self, state: &mut State) {
-        let (mut events, mut changes) = (Vec::new(), Vec::new());
-        state.drain_events(&mut events);
-        state.drain_changes(&mut changes);
-        for event in &events {
+    /// Takes what the engine has just told.
+    pub fn follow(&mut self, state: &State, heard: &Heard) {
+        for event in &heard.events {
             match event {
                 Event::Merged(merged) => {
                     let (from, into) = (IncidentId::from_raw(merged.from), IncidentId::from_raw(merged.into));
@@ -43,13 +59,15 @@ impl Lineage {
                 Event::Joined(_) | Event::Extended(_) | Event::Closed(_) => {}
             }
         }
-        for change in changes {
-            self.tell(&change);
+        for change in &heard.changes {
+            self.tell(change);
         }
     }
 
     fn tell(&mut self, change: &Change) {
-        self.announced.insert(change.incident.id);
+        if change.incident.announced {
+            self.announced.insert(change.incident.id);
+        }
         self.child_of(change.incident.id, change.incident.parent);
     }
 
@@ -65,6 +83,11 @@ impl Lineage {
             last = *into;
         }
         last
+    }
+
+    /// What an id was merged into, itself perhaps an alias by now.
+    pub fn merged_into(&self, id: IncidentId) -> Option<IncidentId> {
+        self.merged.get(&id).copied()
     }
 
     /// The incident whose longest life this one outlived, by the id it goes by at the end.
@@ -93,6 +116,18 @@ impl Lineage {
     /// Whether it was large enough to be told.
     pub fn is_announced(&self, id: IncidentId) -> bool {
         self.announced.contains(&id)
+    }
+}
+
+#[cfg(test)]
+impl Lineage {
+    /// What became of these, by number: each into its second.
+    pub fn of_merges<const N: usize>(merged: [(u64, u64); N]) -> Self {
+        let ids = merged.map(|(from, into)| (IncidentId::from_raw(from), IncidentId::from_raw(into)));
+        Self {
+            merged: BTreeMap::from(ids),
+            ..Self::default()
+        }
     }
 }
 

@@ -1,23 +1,26 @@
-//! The streaming engine over a file: rows in time order, every step in line, no thread and no clock.
+//! The streaming engine over a file: rows in time order, every step in line, no clock.
 //!
-//! What enters: rows and an embedder. What leaves: for every row its verdict, score and incident, and the state for a
-//! snapshot. Promises: the same rooms as the stream, so the same verdicts. [`Offline::run`] judges rows that were read
-//! before the model was ready as soon as it is, so that a short file is judged too; [`Offline::stream`] never goes back,
-//! so that its verdicts are those the agent would have given. Absent on purpose: deadlines; a file can wait.
+//! What enters: rows, or batches that were read of them, and embeddings. What leaves: for every row its verdict, score and
+//! incident, and the state for a snapshot. Promises: the same rooms as the stream, so the same verdicts.
+//! [`Offline::stream`] never goes back, so that its verdicts are those the agent would have given; `analyze` takes the
+//! steps one by one and does. Absent on purpose: deadlines; a file can wait.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
 
-use super::lineage::Lineage;
+use super::{
+    embeddings::Embeddings,
+    lineage::{Heard, Lineage},
+};
 use crate::{
     edge::files::{self, Row},
     engine::{
         self,
         correlate::IncidentId,
-        embed::{Embedder, Embedding},
-        front::{Batch, BatchTemplate, Front},
+        front::{Batch, Front},
         score::{Committee, DETECTORS, Phase},
         state::State,
         text::TemplateKey,
@@ -26,13 +29,10 @@ use crate::{
 };
 
 /// Rows judged at once; the warm-up ends at the end of such a chunk.
-const CHUNK_ROWS: usize = 500;
+pub const CHUNK_ROWS: usize = 500;
 
 /// Streamed rows of one request are less than this apart: a sender's batch does not wait for ever.
 const REQUEST_SPAN_NANO: u64 = 1_000_000_000;
-
-/// Texts given to the model at once.
-const EMBED_TEXTS: usize = 64;
 
 /// What came of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,21 +73,14 @@ impl Default for Outcome {
     }
 }
 
-/// Engine, embedder and what was embedded so far.
+/// Engine, and the embeddings it judges by.
 pub struct Offline {
     front: Front,
     state: State,
     committee: Committee,
-    embedder: Arc<dyn Embedder>,
-    embeddings: HashMap<TemplateKey, Embedding>,
-    texts: HashMap<TemplateKey, Arc<str>>,
+    embeddings: Arc<Embeddings>,
+    heard: Heard,
     lineage: Lineage,
-}
-
-struct Held {
-    first_row: usize,
-    batch: Batch,
-    embeddings: Vec<Option<Embedding>>,
 }
 
 impl Offline {
@@ -95,18 +88,16 @@ impl Offline {
     ///
     /// # Errors
     /// The model failed.
-    pub fn new(settings: &engine::Settings, embedder: Arc<dyn Embedder>) -> Result<Self> {
-        let committee = Committee::embed(&*embedder).context("the model failed")?;
-        let front = Front::new(settings.text.clone(), settings.annotate.clone());
+    pub fn new(settings: &engine::Settings, embeddings: Arc<Embeddings>) -> Result<Self> {
+        let committee = Committee::embed(embeddings.embedder()).context("the model failed")?;
         let mut state = settings.state();
         state.appoint(committee.clone());
         Ok(Self {
-            front,
+            front: front(settings),
             state,
             committee,
-            embedder,
-            embeddings: HashMap::new(),
-            texts: HashMap::new(),
+            embeddings,
+            heard: Heard::default(),
             lineage: Lineage::default(),
         })
     }
@@ -121,39 +112,9 @@ impl Offline {
         &self.lineage
     }
 
-    /// The text of a template that some row had.
-    pub fn text(&self, template: TemplateKey) -> Option<&str> {
-        self.texts.get(&template).map(|text| &**text)
-    }
-
-    /// Judges the rows, which must be in time order; `progress` is told how many are done.
-    ///
-    /// # Errors
-    /// The model failed on a text.
-    pub fn run(&mut self, rows: &[&Row], progress: &dyn Fn(u64)) -> Result<Vec<Outcome>> {
-        let mut outcomes = vec![Outcome::default(); rows.len()];
-        let mut held = Vec::new();
-        for (chunk_index, chunk) in rows.chunks(CHUNK_ROWS).enumerate() {
-            let read = self.read(chunk_index * CHUNK_ROWS, chunk)?;
-            if self.is_ready() {
-                self.judge(&read, outcomes.get_mut(read.first_row..).unwrap_or_default());
-                self.fit_if_due();
-            } else {
-                self.judge(&read, &mut []);
-                held.push(read);
-                self.fit_if_due();
-                if self.is_ready() {
-                    self.judge_again(&mut held, &mut outcomes);
-                }
-            }
-            progress(chunk.len() as u64);
-        }
-        if !held.is_empty() {
-            self.end_warm_up();
-            self.judge_again(&mut held, &mut outcomes);
-        }
-        self.resolve(&mut outcomes);
-        Ok(outcomes)
+    /// What was told of incidents while the last request was judged.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// Takes the rows, which must be in time order, the way of the agent: request by request, each judged by what was
@@ -167,8 +128,8 @@ impl Offline {
         while !rest.is_empty() {
             let (request, later) = rest.split_at(self.request_len(rest));
             let (told, later_slots) = slots.split_at_mut(request.len());
-            let held = self.read(0, &request.iter().collect::<Vec<_>>())?;
-            self.judge(&held, told);
+            let batch = read(&self.front, request.to_vec())?;
+            self.judge(&batch, told)?;
             self.fit_if_due();
             progress(request.len() as u64);
             (rest, slots) = (later, later_slots);
@@ -188,7 +149,7 @@ impl Offline {
 
     /// Forgets what was learned, but not the embeddings, and goes on with other settings.
     pub fn restart(&mut self, settings: &engine::Settings) {
-        self.front = Front::new(settings.text.clone(), settings.annotate.clone());
+        self.front = front(settings);
         self.state = settings.state();
         self.state.appoint(self.committee.clone());
         self.lineage = Lineage::default();
@@ -223,32 +184,34 @@ impl Offline {
         }
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether there is a judge by now.
+    pub fn is_ready(&self) -> bool {
         matches!(self.state.phase(), Phase::Ready { .. })
     }
 
-    /// Judges what was read in warm-up from its beginning, by the judge that came of it.
-    fn judge_again(&mut self, held: &mut Vec<Held>, outcomes: &mut [Outcome]) {
+    /// Takes all rows as not yet said, but keeps what was learned of them, so that they can be judged by it.
+    pub fn rewind(&mut self) {
         self.state.rewind();
-        for read in held.drain(..) {
-            self.judge(&read, outcomes.get_mut(read.first_row..).unwrap_or_default());
-        }
     }
 
-    fn fit_if_due(&mut self) {
+    /// Trains where that is due.
+    pub fn fit_if_due(&mut self) {
         if let Some(job) = self.state.take_fit() {
             self.state.install(job.run());
         }
     }
 
     /// Judges one request, and tells what came of its rows.
-    fn judge(&mut self, held: &Held, outcomes: &mut [Outcome]) {
-        let Held { batch, embeddings, .. } = held;
+    ///
+    /// # Errors
+    /// The model failed on a text.
+    pub fn judge(&mut self, batch: &Batch, outcomes: &mut [Outcome]) -> Result<()> {
+        let embeddings = self.embeddings.of(&batch.templates).context("the model failed")?;
         for (record, outcome) in batch.records.iter().zip(outcomes.iter_mut()) {
             let template = record.template().and_then(|template| batch.templates.get(template));
             outcome.template = template.map_or(TemplateKey(0), |template| template.key);
         }
-        let verdicts = self.state.judge(batch, embeddings, |record, judgement| {
+        let verdicts = self.state.judge(batch, &embeddings, |record, judgement| {
             if let Some(outcome) = outcomes.get_mut(record) {
                 outcome.is_anomaly = judgement.anomaly.is_some();
                 outcome.score = Some(judgement.log_odds);
@@ -263,54 +226,36 @@ impl Offline {
             outcome.forwarded = incident;
         }
         // After each request: what waits to be told would grow.
-        self.lineage.follow(&mut self.state);
-    }
-
-    /// Takes a chunk the way of a request: into OTLP bytes, and through the front of the engine.
-    fn read(&mut self, first_row: usize, chunk: &[&Row]) -> Result<Held> {
-        let rows = chunk.iter().map(|row| (*row).clone());
-        let request = files::to_requests(rows, chunk.len())
-            .next()
-            .unwrap_or_default()
-            .encode_to_vec();
-        let view = View::parse(&request).context("rows encoded as OTLP must be readable")?;
-        // Files may hold any time: nothing is in the future of the end of time.
-        let batch = self.front.prepare(&view, u64::MAX);
-        ensure!(
-            batch.records.len() == chunk.len(),
-            "{} rows became {} records",
-            chunk.len(),
-            batch.records.len()
-        );
-        self.embed(&batch.templates)?;
-        let embeddings = batch
-            .templates
-            .iter()
-            .map(|t| self.embeddings.get(&t.key).cloned())
-            .collect();
-        Ok(Held {
-            first_row,
-            batch,
-            embeddings,
-        })
-    }
-
-    fn embed(&mut self, templates: &[BatchTemplate]) -> Result<()> {
-        let missing: Vec<&BatchTemplate> = templates
-            .iter()
-            .filter(|template| !self.embeddings.contains_key(&template.key))
-            .collect();
-        self.texts.extend(
-            missing
-                .iter()
-                .map(|template| (template.key, Arc::clone(&template.text))),
-        );
-        for some in missing.chunks(EMBED_TEXTS) {
-            let texts: Vec<&str> = some.iter().map(|template| &*template.text).collect();
-            let embedded = self.embedder.embed(&texts).context("the model failed")?;
-            self.embeddings
-                .extend(some.iter().map(|template| template.key).zip(embedded));
-        }
+        self.heard.hear(&mut self.state);
+        self.lineage.follow(&self.state, &self.heard);
         Ok(())
     }
+}
+
+/// What reads rows as these settings say.
+pub fn front(settings: &engine::Settings) -> Front {
+    Front::new(settings.text.clone(), settings.annotate.clone())
+}
+
+/// Takes rows the way of a request: into OTLP bytes, and through the front of the engine.
+///
+/// # Errors
+/// A bug: rows must be readable as OTLP.
+pub fn read(front: &Front, rows: Vec<Row>) -> Result<Batch> {
+    let count = rows.len();
+    // Nobody's limits of a request's size count here.
+    let requests = files::to_requests(rows, count);
+    let request = ExportLogsServiceRequest {
+        resource_logs: requests.flat_map(|request| request.resource_logs).collect(),
+    };
+    let request = request.encode_to_vec();
+    let view = View::parse(&request).context("rows encoded as OTLP must be readable")?;
+    // Files may hold any time: nothing is in the future of the end of time.
+    let batch = front.prepare(&view, u64::MAX);
+    ensure!(
+        batch.records.len() == count,
+        "{count} rows became {} records",
+        batch.records.len()
+    );
+    Ok(batch)
 }

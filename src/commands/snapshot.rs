@@ -14,10 +14,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
+use serde::Serialize;
 
 use crate::{
     edge::{
         Store,
+        api::json,
         store::{Kept, Loaded, StateDirectory},
     },
     engine::{
@@ -40,7 +42,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The current snapshot and those that are kept, the latest first
-    List(StateArgs),
+    List {
+        #[command(flatten)]
+        state: StateArgs,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Go back to what was learned at a snapshot
     Rollback {
         #[command(flatten)]
@@ -64,7 +72,7 @@ struct StateArgs {
 /// No state directory; for a rollback also one that is in use, and a snapshot that cannot be used.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
-        Command::List(args) => list(&args.state)?,
+        Command::List { state, json } => list(&state.state, *json)?,
         Command::Rollback { state, to } => roll_back(&state.state, to.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
@@ -79,12 +87,74 @@ fn is_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn list(directory: &Path) -> Result<()> {
+/// A snapshot as it is listed.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    bytes: u64,
+    #[serde(flatten)]
+    told: Option<Told>,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// What it holds.
+#[derive(Debug, Serialize)]
+struct Told {
+    saved_at: String,
+    records: u64,
+    templates: usize,
+    trainings: u32,
+    open_incidents: usize,
+    model_version: String,
+}
+
+impl Listed {
+    fn of(name: &str, size: u64, bytes: &[u8]) -> Self {
+        let told = snapshot::decode(bytes, None).and_then(|snapshot| Ok((snapshot.learned()?, snapshot)));
+        let told = told.map(|((learned, open_incidents), snapshot)| {
+            let Learned {
+                records,
+                templates,
+                generation,
+            } = learned;
+            Told {
+                saved_at: rfc3339(snapshot.saved_at_unix_nano / 1_000_000_000 * 1_000_000_000),
+                records,
+                templates,
+                trainings: generation,
+                open_incidents,
+                model_version: snapshot.model_version,
+            }
+        });
+        let problem = told.as_ref().err().map(ToString::to_string);
+        Self {
+            name: name.to_owned(),
+            bytes: size,
+            told: told.ok(),
+            problem,
+        }
+    }
+}
+
+fn list(directory: &Path, as_json: bool) -> Result<()> {
     is_directory(directory)?;
     let mut out = io::stdout().lock();
-    let current = StateDirectory::peek(directory)?;
-    let kept = StateDirectory::kept_in(directory)?;
-    if current.is_none() && kept.is_empty() {
+    let mut listed = Vec::new();
+    if let Some(bytes) = StateDirectory::peek(directory)? {
+        listed.push(Listed::of(CURRENT, bytes.len() as u64, &bytes));
+    }
+    for Kept { name, bytes } in StateDirectory::kept_in(directory)? {
+        listed.push(Listed::of(&name, bytes, &StateDirectory::peek_kept(directory, &name)?));
+    }
+    if as_json {
+        for one in &listed {
+            writeln!(out, "{}", json::harmless(&serde_json::to_string(one)?))?;
+        }
+        return Ok(());
+    }
+    if listed.is_empty() {
         writeln!(
             out,
             "no snapshot in {}: nothing has been learned there yet",
@@ -97,34 +167,21 @@ fn list(directory: &Path) -> Result<()> {
         "{:34} {:20} {:>9} {:>10} {:>9} {:>9} {:>5}  MODEL",
         "NAME", "SAVED (UTC)", "BYTES", "RECORDS", "TEMPLATES", "TRAININGS", "OPEN"
     )?;
-    if let Some(bytes) = current {
-        row(&mut out, CURRENT, bytes.len() as u64, &bytes)?;
-    }
-    for Kept { name, bytes } in kept {
-        row(&mut out, &name, bytes, &StateDirectory::peek_kept(directory, &name)?)?;
-    }
+    listed.iter().try_for_each(|one| row(&mut out, one))?;
     Ok(())
 }
 
-fn row(out: &mut impl Write, name: &str, size: u64, bytes: &[u8]) -> Result<()> {
-    let told = snapshot::decode(bytes, None).and_then(|snapshot| Ok((snapshot.learned()?, snapshot)));
-    match told {
-        Ok(((learned, open_incidents), snapshot)) => {
-            let Learned {
-                records,
-                templates,
-                generation,
-            } = learned;
-            let saved = rfc3339(snapshot.saved_at_unix_nano / 1_000_000_000 * 1_000_000_000);
-            writeln!(
-                out,
-                "{name:34} {saved:20} {size:>9} {records:>10} {templates:>9} {generation:>9} {open_incidents:>5}  {}",
-                snapshot.model_version
-            )?;
-        }
-        Err(problem) => writeln!(out, "{name:34} {:20} {size:>9}  cannot be used: {problem}", "")?,
-    }
-    Ok(())
+fn row(out: &mut impl Write, it: &Listed) -> io::Result<()> {
+    let (name, size) = (&it.name, it.bytes);
+    let Some(told) = &it.told else {
+        let problem = it.problem.as_deref().unwrap_or_default();
+        return writeln!(out, "{name:34} {:20} {size:>9}  cannot be used: {problem}", "");
+    };
+    writeln!(
+        out,
+        "{name:34} {:20} {size:>9} {:>10} {:>9} {:>9} {:>5}  {}",
+        told.saved_at, told.records, told.templates, told.trainings, told.open_incidents, told.model_version
+    )
 }
 
 fn roll_back(path: &Path, to: Option<&str>) -> Result<()> {

@@ -131,6 +131,13 @@ pub const TYPES: &[ComponentType] = &[
     },
     ComponentType {
         role: Role::Extension,
+        name: "harbinger_page",
+        old_name: None,
+        stability: "development",
+        description: "shows incidents in a browser, and takes feedback there",
+    },
+    ComponentType {
+        role: Role::Extension,
         name: "bearertokenauth",
         old_name: None,
         stability: "beta",

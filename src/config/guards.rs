@@ -104,7 +104,18 @@ fn named(settings: &Settings) -> Vec<Named<'_>> {
             side: Side::Exporter,
         })
     });
-    receivers.chain(exporters).collect()
+    let pages = settings.extensions.iter().filter_map(|(id, extension)| {
+        let Extension::HarbingerPage(page) = extension else {
+            return None;
+        };
+        Some(Named {
+            steps: vec!["extensions".to_owned(), id.to_string()],
+            authenticator: page.auth.as_ref().map(|auth| auth.authenticator.as_str()),
+            in_plain_text: page.tls.is_none() && !endpoints::is_loopback(&page.endpoint),
+            side: Side::Receiver,
+        })
+    });
+    receivers.chain(exporters).chain(pages).collect()
 }
 
 /// Whether the extension `authenticator` runs and can be asked by this side.

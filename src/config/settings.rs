@@ -17,7 +17,7 @@ use super::{
 use crate::{
     edge::{
         AuthSettings, Signal,
-        api::Settings as ApiSettings,
+        api::{Settings as ApiSettings, page::Settings as PageSettings},
         authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings,
         export_debug::Settings as DebugSettings,
@@ -298,6 +298,8 @@ pub enum Extension {
     HealthCheck(HealthSettings),
     /// `harbinger_api`
     HarbingerApi(ApiSettings),
+    /// `harbinger_page`
+    HarbingerPage(PageSettings),
     /// `bearertokenauth`
     BearerTokenAuth(BearerTokenSettings),
     /// `basicauth`
@@ -312,6 +314,7 @@ impl Extension {
         match self {
             Self::HealthCheck(settings) => Some(&settings.endpoint),
             Self::HarbingerApi(settings) => Some(&settings.endpoint),
+            Self::HarbingerPage(settings) => Some(&settings.endpoint),
             Self::BearerTokenAuth(_) | Self::BasicAuth(_) | Self::FileStorage(_) => None,
         }
     }

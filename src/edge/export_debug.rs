@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{BoxFuture, Exporter, Refusal, Request, Signal};
-use crate::engine::view::{Record, Value, View, item_count, severity_name};
+use crate::engine::view::{Record, Value, View, is_obeyed, item_count, severity_name};
 
 /// Requests that may wait for a slow output before others are left out.
 const MAX_WAITING: usize = 16;
@@ -261,7 +261,7 @@ fn words(text: &[u8], out: &mut String, max: usize) {
         if out.len() - start >= max {
             break;
         }
-        if character.is_control() || is_direction(character) {
+        if is_obeyed(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -270,11 +270,6 @@ fn words(text: &[u8], out: &mut String, max: usize) {
     if head.len() < text.len() {
         out.push('…');
     }
-}
-
-/// Characters that reorder the text around them on a terminal.
-fn is_direction(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -101,6 +102,9 @@ pub fn dot(left: &[f32], right: &[f32]) -> f32 {
     lanes.iter().sum()
 }
 
+/// What takes the embeddings of a part, each with the place of its text.
+pub type Landed<'a> = dyn FnMut(Vec<(usize, Embedding)>) -> ControlFlow<()> + 'a;
+
 /// Turns texts into embeddings. Blocks; the result for a text does not depend on the texts beside it.
 pub trait Embedder: Send + Sync {
     /// One embedding for every text, in order.
@@ -108,6 +112,24 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// The model failed; none of the texts has an embedding.
     fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError>;
+
+    /// The same in parts, each as soon as it is there: embeddings with the places of their texts. `landed` may take its
+    /// time between parts, and ends the work with `Break`.
+    ///
+    /// # Errors
+    /// The model failed; texts that have not landed have no embedding.
+    fn embed_in_parts(&self, texts: &[&str], landed: &mut Landed<'_>) -> Result<(), EmbedError> {
+        let all = self.embed(texts)?;
+        if all.len() != texts.len() {
+            return Err(EmbedError::Failed(format!(
+                "{} embeddings for {} texts",
+                all.len(),
+                texts.len()
+            )));
+        }
+        let _ = landed(all.into_iter().enumerate().collect());
+        Ok(())
+    }
 
     /// Names the model: embeddings of different versions must not be compared.
     fn model_version(&self) -> &str;

@@ -4,13 +4,13 @@
 //! it, and the bytes for the next hop. Promises: functions of one request and of settings, so any number may run at
 //! once; a record that is merely odd is read as far as it can be, and counted; of a record that the user excludes not a
 //! byte changes, nor of what a Harbinger says of incidents, by whatever way it comes back. Absent on purpose: anything
-//! remembered.
+//! remembered but what masking comes to, which is the same whether it is remembered or not.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+mod readings;
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use readings::Readings;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     score::Anomaly,
     tell,
     tenant::{self, Tenant},
-    text::{self, Matching, Reader, TemplateKey, shared_ids},
+    text::{self, Matching, Reader, Shapes, TemplateKey, shared_ids},
     verdict::Verdicts,
     view::{Record, Resource, View},
 };
@@ -128,6 +128,8 @@ pub struct Front {
     tenant_attribute: Option<String>,
     /// How often the rules have changed.
     generation: u64,
+    /// What masking comes to, for bodies of a shape: a memory of a pure function.
+    shapes: Arc<Shapes>,
 }
 
 impl Front {
@@ -143,6 +145,7 @@ impl Front {
             names,
             tenant_attribute: None,
             generation: 0,
+            shapes: Arc::default(),
         }
     }
 
@@ -168,7 +171,7 @@ impl Front {
 
     /// Reads every record of a request of this caller.
     pub fn prepare_of(&self, caller: &Tenant, view: &View<'_>, arrival_unix_nano: u64) -> Batch {
-        let mut reader = Reader::new(&self.text);
+        let mut reader = Reader::with_shapes(&self.text, &self.shapes);
         let mut batch = Batch {
             // The same bytes of another tenant are another request: its verdicts are its own.
             request_hash: xxh3_128_with_seed(view.bytes(), caller.seed().wrapping_add(self.generation)),
@@ -176,7 +179,7 @@ impl Front {
             records: Vec::with_capacity(view.len()),
             ..Batch::default()
         };
-        let mut template_index: HashMap<(u32, TemplateKey), u32> = HashMap::new();
+        let mut readings = Readings::of(view.len());
         let mut current: Option<Current<'_>> = None;
         let mut is_told = tells_of_incidents(view);
         for (index, record) in view.records().enumerate() {
@@ -190,10 +193,10 @@ impl Front {
             };
             current = Some(group);
             let first_id = batch.ids.len() as u32;
-            let treatment = if is_told(index) {
+            let treatment = if is_told(index, &record) {
                 Treatment::Exclude
             } else {
-                treat(&record, &group, &mut reader, &mut template_index, &mut batch)
+                treat(&record, &group, &mut reader, &mut readings, &mut batch)
             };
             batch.records.push(Observation {
                 ids: (first_id, (batch.ids.len() as u32 - first_id) as u8),
@@ -236,13 +239,16 @@ impl Front {
             services.push(BatchService { tenant, name });
             services.len() - 1
         }) as u32;
+        let exclude = Matching::new(&self.text.exclude, resource.as_ref());
+        let ignore = Matching::new(&self.text.ignore, resource.as_ref());
         Current {
             resource_index: record.resource_index,
             tenant,
             service,
             text: self.text_of_service.get(name).unwrap_or(&self.text),
-            exclude: Matching::new(&self.text.exclude, resource.as_ref()),
-            ignore: Matching::new(&self.text.ignore, resource.as_ref()),
+            by_text: exclude.reads_text() || ignore.reads_text(),
+            exclude,
+            ignore,
         }
     }
 
@@ -284,48 +290,49 @@ impl Front {
 
 /// Whether the record at an index is one by which a Harbinger, this or another, tells of an incident: judged like a log it
 /// would lead to more of its kind. To be asked in wire order.
-fn tells_of_incidents<'v>(view: &'v View<'_>) -> impl FnMut(usize) -> bool + 'v {
+fn tells_of_incidents<'v>(view: &'v View<'_>) -> impl FnMut(usize, &Record<'_>) -> bool + 'v {
     let mut scopes = view.scopes().peekable();
-    move |index| {
+    move |index, record| {
         while scopes.next_if(|(_, records)| records.end <= index).is_some() {}
         let in_scope = scopes.peek().is_some_and(|(name, _)| *name == tell::SCOPE.as_bytes());
-        in_scope || view.has_attribute(index, tell::EVENT)
+        in_scope || record.attribute(tell::EVENT).is_some()
     }
 }
 
 /// What is to be done with the record, and, if it is judged, which template it counts for.
-fn treat(
-    record: &Record<'_>,
+fn treat<'a>(
+    record: &Record<'a>,
     group: &Current<'_>,
     reader: &mut Reader<'_>,
-    template_index: &mut HashMap<(u32, TemplateKey), u32>,
+    readings: &mut Readings<'a>,
     batch: &mut Batch,
 ) -> Treatment {
     if group.exclude.meets(record) {
         return Treatment::Exclude;
     }
-    let text = reader.read(record);
-    if group.exclude.meets_text(record, &text) {
-        return Treatment::Exclude;
-    }
-    if group.ignore.meets(record) || group.ignore.meets_text(record, &text) {
-        return Treatment::Ignore;
-    }
-    batch.odd_records += u64::from(text.odd.invalid_utf8 || text.odd.truncated || text.odd.too_deep);
-    let template = *template_index.entry((group.tenant, text.key)).or_insert_with(|| {
-        let index = batch.templates.len() as u32;
-        batch.templates.push(BatchTemplate {
-            key: text.key,
-            text: Arc::from(text.template),
-            records: 0,
-        });
-        index
-    });
-    if let Some(template) = batch.templates.get_mut(template as usize) {
+    let reading = if group.by_text {
+        let text = reader.read(record);
+        if group.exclude.meets_text(record, &text) {
+            return Treatment::Exclude;
+        }
+        if group.ignore.meets(record) || group.ignore.meets_text(record, &text) {
+            return Treatment::Ignore;
+        }
+        readings.enter(group.tenant, &text, batch)
+    } else {
+        if group.ignore.meets(record) {
+            return Treatment::Ignore;
+        }
+        readings.read((group.tenant, group.service), record, reader, batch)
+    };
+    batch.odd_records += u64::from(reading.is_odd);
+    if let Some(template) = batch.templates.get_mut(reading.template as usize) {
         template.records += 1;
     }
-    shared_ids(record, text.canonical, &mut batch.ids);
-    Treatment::Judge { template }
+    shared_ids(record, readings.ids_of(reading), &mut batch.ids);
+    Treatment::Judge {
+        template: reading.template,
+    }
 }
 
 /// What a record is told: `is_anomaly` always, the rest only where it says something; its template's `text` only where
@@ -392,6 +399,8 @@ struct Current<'f> {
     text: &'f text::Settings,
     exclude: Matching<'f>,
     ignore: Matching<'f>,
+    /// What is excluded or ignored depends on what a record says.
+    by_text: bool,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod front;
 pub mod opinions;
 pub mod retries;
 pub mod score;
+mod slab;
 pub mod snapshot;
 pub mod state;
 pub mod tell;

@@ -13,31 +13,46 @@ use super::verdict::Verdicts;
 
 const MAX_AGE_NANO: u64 = 600 * 1_000_000_000;
 const MAX_REQUESTS: usize = 65_536;
+/// What the verdicts may mention in all, for a request of a thousand anomalous records is a thousand others': about 16 MiB.
+const MAX_MENTIONS: usize = 1 << 20;
 
 /// Verdicts by request hash, oldest first.
 #[derive(Debug, Default)]
 pub struct Retries {
     verdicts: HashMap<u128, Arc<Verdicts>>,
     order: VecDeque<(u64, u128)>,
+    /// Sum over the verdicts.
+    mentions: usize,
+    /// What is said of most requests.
+    nothing: Arc<Verdicts>,
 }
 
 impl Retries {
     /// What was said of a request with this hash, if it was judged less than ten minutes before `now_unix_nano`.
     pub fn recall(&mut self, request_hash: u128, now_unix_nano: u64) -> Option<Arc<Verdicts>> {
         while let Some((judged_at, hash)) = self.order.front().copied() {
-            if now_unix_nano.saturating_sub(judged_at) < MAX_AGE_NANO && self.order.len() <= MAX_REQUESTS {
+            let is_bounded = self.order.len() <= MAX_REQUESTS && self.mentions <= MAX_MENTIONS;
+            if now_unix_nano.saturating_sub(judged_at) < MAX_AGE_NANO && is_bounded {
                 break;
             }
             self.order.pop_front();
-            self.verdicts.remove(&hash);
+            let forgotten = self.verdicts.remove(&hash);
+            self.mentions -= forgotten.map_or(0, |verdicts| verdicts.mentions());
         }
         self.verdicts.get(&request_hash).cloned()
     }
 
     /// Remembers what was said; the caller has made sure by [`Retries::recall`] that the hash is new.
     pub fn remember(&mut self, request_hash: u128, now_unix_nano: u64, verdicts: Arc<Verdicts>) {
+        let mentions = verdicts.mentions();
+        let verdicts = if mentions == 0 {
+            Arc::clone(&self.nothing)
+        } else {
+            verdicts
+        };
         if self.verdicts.insert(request_hash, verdicts).is_none() {
             self.order.push_back((now_unix_nano, request_hash));
+            self.mentions += mentions;
         }
     }
 }
@@ -65,5 +80,21 @@ mod tests {
         }
         assert!(retries.recall(0, 0).is_none());
         assert!(retries.recall(1, 0).is_some());
+    }
+
+    #[test]
+    fn requests_of_which_much_is_said_count_for_more() {
+        let mut retries = Retries::default();
+        let verdicts = Arc::new(Verdicts {
+            degraded: (0..1000).collect(),
+            ..Verdicts::default()
+        });
+        for hash in 0..2000 {
+            assert!(retries.recall(hash, 0).is_none());
+            retries.remember(hash, 0, Arc::clone(&verdicts));
+        }
+        assert_eq!(retries.recall(1999, 0), Some(verdicts));
+        assert!(retries.mentions <= MAX_MENTIONS && retries.order.len() == retries.verdicts.len());
+        assert_eq!(retries.order.len(), MAX_MENTIONS / 1000);
     }
 }

@@ -232,9 +232,17 @@ pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&(payload_bytes as u64).to_le_bytes());
-    let payload = snapshot.encode_to_vec();
-    out.extend_from_slice(&checksum(&out, &payload).to_le_bytes());
-    out.extend_from_slice(&payload);
+    let (header_end, payload_start) = (out.len(), HEADER_BYTES);
+    out.resize(payload_start, 0);
+    // Into the one buffer, so that what was learned is not in memory once more. A `Vec` has room for everything.
+    snapshot.encode_raw(&mut out);
+    let sum = {
+        let (header, payload) = out.split_at(payload_start.min(out.len()));
+        checksum(header.get(..header_end).unwrap_or_default(), payload)
+    };
+    if let Some(place) = out.get_mut(header_end..payload_start) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
     out
 }
 

@@ -1,6 +1,6 @@
 //! The serial half of the engine for one tenant: everything that is learned or remembered, changed only by sequenced inputs.
 //!
-//! What enters, one at a time: a batch with its embeddings ([`State::judge`]), an embedding that came late
+//! What enters, one at a time: a batch with its embeddings ([`State::mark`], [`State::judge`]), an embedding that came late
 //! ([`State::supply`]), a finished fit ([`State::install`]), what people think ([`State::hold`], [`State::dismiss`]). What leaves: verdicts, a fit that is due
 //! ([`State::take_fit`]), and events for the journal ([`State::drain_events`]).
 //! Promises: the same inputs in the same order give the same verdicts to the bit; memory is bounded;
@@ -16,7 +16,7 @@ use super::{
     front::{Batch, BatchTemplate},
     opinions::Opinions,
     score::{
-        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, ServiceId,
+        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, Seat, ServiceId,
         UnusableState,
     },
     text::TemplateKey,
@@ -38,6 +38,9 @@ pub struct State {
     /// What is kept instead of every text, where none may be.
     instead_of_text: Option<Arc<str>>,
 }
+
+/// Told of each record's judgement, by its index in the batch.
+type Told<'a> = dyn FnMut(usize, &Judgement) + 'a;
 
 impl State {
     /// A state that has seen nothing.
@@ -89,13 +92,26 @@ impl State {
         self.correlator.adjust(correlation);
     }
 
-    /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict. `each`
-    /// is told what was thought of every record that was judged, by its index.
+    /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict.
+    pub fn mark(&mut self, batch: &Batch, embeddings: &[Option<Embedding>]) -> Verdicts {
+        self.judge_each(batch, embeddings, None)
+    }
+
+    /// The same, and `each` is told what was thought of every record that was judged, by its index.
     pub fn judge(
         &mut self,
         batch: &Batch,
         embeddings: &[Option<Embedding>],
         mut each: impl FnMut(usize, &Judgement),
+    ) -> Verdicts {
+        self.judge_each(batch, embeddings, Some(&mut each))
+    }
+
+    fn judge_each(
+        &mut self,
+        batch: &Batch,
+        embeddings: &[Option<Embedding>],
+        mut each: Option<&mut Told<'_>>,
     ) -> Verdicts {
         self.observe(batch, embeddings);
         let latest = batch.records.iter().map(|record| record.time_unix_nano).max();
@@ -113,22 +129,29 @@ impl State {
             .iter()
             .map(|service| self.scorer.service(&service.name))
             .collect();
+        let mut seats: Vec<Option<Seat>> = batch.templates.iter().map(|it| self.scorer.seat(it.key)).collect();
         for (index, record) in batch.records.iter().enumerate() {
             let service = record.service as usize;
             let Some(at) = record.template() else { continue };
-            let (Some(template), Some(service), Some(id)) = (
+            let (Some(template), Some(seat), Some(service), Some(id)) = (
                 batch.templates.get(at),
+                seats.get_mut(at),
                 batch.services.get(service),
                 services.get(service),
             ) else {
                 continue;
             };
             let (severity_number, time_unix_nano) = (record.severity_number, record.time_unix_nano);
-            let judgement = self.scorer.record(template.key, *id, severity_number, time_unix_nano);
-            if let Some(judgement) = judgement.as_ref().filter(|_| is_ready) {
-                each(index, judgement);
-            }
-            let anomaly = judgement.and_then(|judgement| judgement.anomaly);
+            let anomaly = match &mut each {
+                None => self.scorer.mark(seat.as_mut(), *id, severity_number, time_unix_nano),
+                Some(each) => {
+                    let judgement = self.scorer.record(template.key, *id, severity_number, time_unix_nano);
+                    if let Some(judgement) = judgement.as_ref().filter(|_| is_ready) {
+                        each(index, judgement);
+                    }
+                    judgement.and_then(|judgement| judgement.anomaly)
+                }
+            };
             let is_anomalous = anomaly.is_some();
             // Before there is a judge only what somebody said to be real is anomalous, and nothing is context of it.
             if !is_ready && !is_anomalous {
@@ -147,9 +170,14 @@ impl State {
                     severity_number,
                     ids: batch.ids_of(record),
                     delayed: self.max_delay_nano > 0 && record.delay_nano > self.max_delay_nano,
+                    reason: "",
                 },
                 place,
             ));
+        }
+        let anomalous = nodes.iter_mut().filter(|(node, _)| node.anomalous);
+        for ((node, _), (_, anomaly)) in anomalous.zip(&verdicts.anomalies) {
+            node.reason = &anomaly.reason;
         }
         // In order of time: what a sender has put together in another order need not be undone by the correlator.
         nodes.sort_by_key(|(node, place)| (node.time_unix_nano, *place));

@@ -283,7 +283,7 @@ impl Tenants {
                 place.insert(state)
             }
         };
-        state.judge(batch, embeddings, |_, _| {})
+        state.mark(batch, embeddings)
     }
 
     /// The tenant itself where it has a place or there is one left; the overflow otherwise.
@@ -320,6 +320,11 @@ impl Tenants {
             state.appoint(committee.clone());
         }
         self.beginning.committee = Some(committee);
+    }
+
+    /// Whether there is a committee to hear how much texts sound like failure.
+    pub fn has_committee(&self) -> bool {
+        self.beginning.committee.is_some()
     }
 
     /// What is worth a line in the log since the last call.

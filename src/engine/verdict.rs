@@ -28,6 +28,11 @@ impl Verdicts {
         spread(count, warming_up.chain(degraded))
     }
 
+    /// How many records and templates it mentions: what it takes in memory, and 0 where there is nothing to say.
+    pub fn mentions(&self) -> usize {
+        self.warming_up.len() + self.degraded.len() + self.anomalies.len() + self.incidents.len()
+    }
+
     /// Brings everything into ascending order, after parts were put together.
     pub fn sort(&mut self) {
         self.warming_up.sort_unstable();

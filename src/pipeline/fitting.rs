@@ -5,7 +5,6 @@
 //! was there. Absent on purpose: when a fit is due, which the engine decides.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         mpsc::{SyncSender, sync_channel},
@@ -13,7 +12,7 @@ use std::{
     thread,
 };
 
-use super::{Memory, lock};
+use super::{Memory, embedding::NICENESS, lock};
 use crate::{
     engine::{score::FitJob, tenant::Tenant, tenants::Tenants},
     telemetry::Metrics,
@@ -35,8 +34,10 @@ impl Fitting {
         let (jobs, due) = sync_channel::<(Tenant, FitJob)>(1);
         let thread = thread::Builder::new().name("fitting".to_owned()).spawn(move || {
             for (tenant, job) in due {
-                let Ok(fitted) = catch_unwind(AssertUnwindSafe(|| job.run())) else {
-                    tracing::error!("training the autoencoder panicked; the model that was there stays");
+                let Some(fitted) = nicely(|| job.run()) else {
+                    tracing::error!(
+                        "training the autoencoder panicked, or has got no thread; the model that was there stays"
+                    );
                     lock(&state).abandon_fit();
                     continue;
                 };
@@ -61,4 +62,17 @@ impl Fitting {
             let _ = self.jobs.try_send(due);
         }
     }
+}
+
+/// Does the work in a thread that steps back wherever CPUs are short, which the one that takes the lock afterwards must not.
+fn nicely<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    thread::scope(|scope| {
+        let nice = thread::Builder::new().name("training".to_owned());
+        let nice = nice.spawn_scoped(scope, || {
+            // Refused nowhere we know of.
+            let _ = rustix::process::nice(NICENESS);
+            work()
+        });
+        nice.ok()?.join().ok()
+    })
 }

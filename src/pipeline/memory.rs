@@ -129,11 +129,12 @@ impl Memory {
             journal_epoch: next,
             saved_at_unix_nano: now_unix_nano(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            // One tenant's state after the other becomes bytes, and is no more.
             tenants: states
-                .iter()
+                .into_iter()
                 .map(|(tenant, scorer, correlator)| {
-                    let own = past.iter().filter(|told| told.tenant == *tenant);
-                    TenantSection::new(tenant, scorer, correlator).with_past(own.map(|told| &*told.incident))
+                    let own = past.iter().filter(|told| told.tenant == tenant);
+                    TenantSection::new(&tenant, &scorer, &correlator).with_past(own.map(|told| &*told.incident))
                 })
                 .collect(),
             ..Snapshot::default()

@@ -50,7 +50,7 @@ use crate::{
         correlate::{Event, Incident},
         embed::{Embedder, Embedding},
         front::{Batch, Front},
-        score::{self, Phase},
+        score::{self, Committee, Phase},
         tenant::Tenant,
         tenants::{Committed, Note, Tenants},
         view::View,
@@ -158,7 +158,23 @@ impl Pipeline {
                 fitting.offer(&mut state);
             })
         };
-        let embeddings = Embeddings::start(&parts.embedding, parts.embedder, Arc::clone(&parts.metrics), late)?;
+        let first: Arc<embedding::First> = {
+            let state = Arc::clone(&state);
+            Arc::new(move |embedder| {
+                if !lock(&state).has_committee() {
+                    let committee = Committee::embed(embedder)?;
+                    lock(&state).appoint(committee);
+                }
+                Ok(())
+            })
+        };
+        let embeddings = Embeddings::start(
+            &parts.embedding,
+            parts.embedder,
+            Arc::clone(&parts.metrics),
+            first,
+            late,
+        )?;
         for (template, embedding) in lock(&state).embeddings() {
             embeddings.remember(template, embedding.clone());
         }
@@ -304,7 +320,7 @@ impl Pipeline {
         self.memory.save(&self.state);
     }
 
-    async fn pass(&self, request: Request) -> Result<Bytes, Refusal> {
+    async fn pass(&self, mut request: Request) -> Result<Bytes, Refusal> {
         let _in_flight = self.metrics.requests_in_flight.hold();
         let view = View::parse(&request.body).map_err(|malformed| Refusal::Malformed(malformed.to_string()))?;
         let records = view.len() as u64;
@@ -319,7 +335,9 @@ impl Pipeline {
         });
         drop(view);
         self.metrics.processor_outgoing_items.add(records);
-        self.exporter.export(Request { body, ..request }).await
+        // What came in is not kept while the destination takes its time.
+        request.body = body;
+        self.exporter.export(request).await
     }
 
     /// The request's bytes with verdicts; nothing where it is to go on as it came, be it that anything went wrong on the way.
@@ -375,7 +393,10 @@ impl Pipeline {
         };
         let fetched = {
             let mut span = trace.step("processor/harbinger/embed");
-            let fetched = self.embeddings.fetch(&batch.templates, request.deadline).await;
+            // Half of the caller's time stays for the destination, however long the model may be waited for.
+            let now = tokio::time::Instant::now();
+            let latest = now + request.deadline.saturating_duration_since(now) / 2;
+            let fetched = self.embeddings.fetch(&batch.templates, latest).await;
             if trace.is_sampled() {
                 let missing = fetched.embeddings.iter().filter(|found| found.is_none()).count();
                 span.count("harbinger.templates.missed", fetched.missed as u64);

@@ -17,16 +17,16 @@ use serde_json::Value;
 use crate::model::{assets, embedder};
 
 #[derive(Parser)]
-struct Command {
+pub struct Command {
     #[command(flatten)]
-    args: analyze::Args,
+    pub args: analyze::Args,
 }
 
 /// Rows, each by column.
-type Table = Vec<BTreeMap<String, String>>;
+pub type Table = Vec<BTreeMap<String, String>>;
 
 /// Runs the command; returns the two files as rows by column.
-fn analyze(arguments: &[&str], out: &Path) -> (Table, Table) {
+pub fn analyze(arguments: &[&str], out: &Path) -> (Table, Table) {
     assets();
     let out = out.to_str().unwrap();
     let command = Command::parse_from([&["analyze"], arguments, &["--out", out]].concat());
@@ -92,7 +92,7 @@ fn by_the_notebooks_rule_incidents_csv_has_the_notebooks_four_columns() {
 }
 
 /// A thousand usual lines, a second each, then a fault of two sentences.
-fn outage() -> String {
+pub fn outage() -> String {
     let mut text = "timestamp,service,severity,message\n".to_owned();
     for n in 0..1000 {
         let usual = ["request served from cache", "wrote a checkpoint", "user signed in"][n % 3];
@@ -170,6 +170,88 @@ fn a_file_shorter_than_the_warm_up_is_judged_too_and_keeps_its_order_and_columns
             .iter()
             .all(|row| !row["anomaly_score"].is_empty() && row["is_anomaly"] == "false")
     );
+}
+
+/// The files that the command writes of this input, and its incidents as JSON.
+fn written(input: &Path, options: &[&str]) -> [Vec<u8>; 3] {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("incidents.json");
+    let arguments = [input.to_str().unwrap(), "--incidents-json", json.to_str().unwrap()];
+    analyze(&[&arguments[..], options].concat(), folder.path());
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 3, "something is left behind: {left:?}");
+    ["annotated.csv", "incidents.csv", "incidents.json"].map(|name| fs::read(folder.path().join(name)).unwrap())
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("outage.csv");
+    fs::write(&input, outage()).unwrap();
+    for profile in ["default", "notebook"] {
+        let of = |threads: &str| written(&input, &["--profile", profile, "--threads", threads]);
+        assert!(of("1") == of("3"), "--profile {profile}");
+    }
+}
+
+/// Rows that are older than those before them, within stretches and across them, are judged as if they had come in order.
+#[test]
+fn rows_out_of_order_are_judged_in_order_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = outage();
+    let (header, lines) = text.split_once('\n').unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    // No two rows have the same time, so it alone decides.
+    let mut mixed = lines.clone();
+    fastrand::Rng::with_seed(5).shuffle(&mut mixed);
+    let of = |name: &str, lines: &[&str]| {
+        let input = folder.path().join(name);
+        fs::write(&input, format!("{header}\n{}\n", lines.join("\n"))).unwrap();
+        let [annotated, incidents, json] = written(&input, &[]).map(|bytes| String::from_utf8(bytes).unwrap());
+        let mut annotated: Vec<String> = annotated.lines().skip(1).map(str::to_owned).collect();
+        assert!(
+            annotated.iter().zip(lines).all(|(row, line)| row.starts_with(line)),
+            "input order"
+        );
+        annotated.sort();
+        (annotated, incidents, json)
+    };
+    let in_order = of("in_order.csv", &lines);
+    assert!(in_order.0.iter().any(|row| row.contains(",true,")));
+    assert!(of("mixed.csv", &mixed) == in_order);
+}
+
+/// A row without a time stands where the one before it does; those before the first time where that one does, however
+/// many they are.
+#[test]
+fn rows_without_a_time_stand_where_their_neighbours_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = outage();
+    let (header, lines) = text.split_once('\n').unwrap();
+    let of = |name: &str, timeless: usize| {
+        let input = folder.path().join(name);
+        let early = |time: &str| {
+            (0..timeless)
+                .map(|n| format!("{time},shop,INFO,starting part {n}\n"))
+                .collect::<String>()
+        };
+        let judged = |time: &str| {
+            fs::write(&input, format!("{header}\n{}{lines}", early(time))).unwrap();
+            let (annotated, _) = analyze(&[input.to_str().unwrap()], folder.path());
+            let judged = annotated.into_iter();
+            let judged = judged.map(|mut row| {
+                (
+                    row.remove("is_anomaly"),
+                    row.remove("anomaly_score"),
+                    row.remove("incident_id"),
+                )
+            });
+            judged.collect::<Vec<_>>()
+        };
+        assert_eq!(judged(""), judged("1700000000"), "{timeless} rows");
+    };
+    of("few.csv", 3);
+    of("many.csv", 700);
 }
 
 /// Real logs that are not ours to publish; `None` prints SKIPPED.

@@ -1,8 +1,9 @@
 //! The API as its clients meet it: a real server on a real port, asked by tonic's client and by the command line.
 
 use std::{
+    io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -18,7 +19,9 @@ use harbinger::{
     },
     engine::{
         self,
-        correlate::{Change, Ending, Event, Happened, Incident, IncidentId, KeyRecord, Merged, Status, TemplateCount},
+        correlate::{
+            Change, Course, Ending, Event, Happened, Incident, IncidentId, KeyRecord, Merged, Status, TemplateCount,
+        },
         snapshot::{self, JournalEntry, Snapshot, TenantSection},
         tenant::Tenant,
         text::TemplateKey,
@@ -29,6 +32,9 @@ use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Channel};
 
 use super::end_to_end::{Model, pipeline, request, send, warm_up};
+
+/// The same for browsers.
+mod page;
 
 const FIRST_S: u64 = 1_731_924_000;
 
@@ -46,6 +52,7 @@ fn incident(second: u64) -> Incident {
         template: TemplateKey(9),
         text: Arc::from(text),
         severity_number,
+        reason: Arc::from(""),
     };
     Incident {
         id: id(second),
@@ -61,11 +68,18 @@ fn incident(second: u64) -> Incident {
         last_time_unix_nano: first + 10_000_000_000,
         services: vec![Arc::from("cart")],
         records_of_other_services: 0,
+        service_counts: Vec::new(),
+        course: Course::default(),
         templates: vec![TemplateCount {
             template: TemplateKey(9),
             text: Arc::from("card declined"),
             records: 12,
             anomalous_records: 10,
+            first_time_unix_nano: 0,
+            service: Arc::from(""),
+            severity_number: 0,
+            course: Course::default(),
+            first_episode: None,
         }],
         records_of_other_templates: 0,
         ties: [0; 5],
@@ -590,18 +604,38 @@ async fn the_command_line_speaks_it() {
     let table = ask(&["list", "--state", "closed", "--severity", "error"]).await;
     let rows: Vec<&str> = table.lines().collect();
     let (oldest, youngest) = (id(0).to_string(), id(100).to_string());
-    assert_eq!(rows.len(), 2, "{table}");
+    let [head, row, "", summary] = rows.as_slice() else {
+        panic!("{table}")
+    };
     assert!(
-        rows[1].starts_with("2024-11-18 10:00:00  ") && rows[1].contains(&oldest),
+        head.starts_with("BEGAN (UTC)") && head.ends_with("LEADING LINE"),
         "{table}"
     );
-    assert!(
-        rows[1].ends_with("closed       12  ERROR  cart                      card declined"),
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    let began = ["2024-11-18", "10:00:00", "+10s", "closed", "ERROR", "12", "(10)"];
+    assert_eq!(
+        (&cells[..7], &cells[8..]),
+        (&began[..], &["cart", &oldest, "card", "declined"][..]),
         "{table}"
     );
+    assert_eq!(*summary, "1 incident since 2024-11-18 10:00:00 UTC: 1 closed");
+    assert!(!table.contains('\u{1b}'), "colours are for terminals: {table:?}");
+    let colored = ask(&["list", "--color", "always", "--severity", "error"]).await;
+    assert!(colored.contains("\u{1b}[31mERROR\u{1b}[0m"), "{colored:?}");
     let none = ask(&["list", "--service", "nobody"]).await;
     assert!(none.starts_with("no incidents match; no working model"), "{none}");
 
+    let shown = ask(&["show", &oldest, "--brief"]).await;
+    assert!(
+        shown.contains(
+            "\n\nIt began in cart at 2024-11-18 10:00:00 UTC and was over after 10s: 10 anomalous records, 2 usual"
+        ),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("LogQL") && !shown.contains("harbinger feedback"),
+        "{shown}"
+    );
     let shown = ask(&["show", &youngest]).await;
     assert!(
         shown.starts_with(&format!("{youngest} was merged into {oldest}:")),
@@ -611,6 +645,8 @@ async fn the_command_line_speaks_it() {
         shown.contains(&format!("| incident_id=~\"{oldest}|{youngest}\"")),
         "{shown}"
     );
+    let to_copy = format!("\n  harbinger feedback mute --incident {oldest} --until 2h --api {api}\n");
+    assert!(shown.contains(&to_copy), "{shown}");
     let json: serde_json::Value = serde_json::from_str(&ask(&["show", &youngest, "--json"]).await).unwrap();
     assert_eq!(
         (&json["merged_into"], &json["incident"]["records"]),
@@ -626,6 +662,47 @@ async fn the_command_line_speaks_it() {
     let lines = ask(&["export", "--format", "json", "--state", "merged"]).await;
     let json: serde_json::Value = serde_json::from_str(&lines).unwrap();
     assert_eq!(json["state"], "INCIDENT_STATE_MERGED");
+}
+
+/// Whoever watches sees the head at once, then what happens; Ctrl-C is an end like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_tells_what_happens_and_ends_by_ctrl_c() {
+    let served = fresh().await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_harbinger"))
+        .args(["incidents", "watch", "--api", &format!("http://{}", served.address)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().unwrap().unwrap();
+    let head = tokio::task::block_in_place(&mut line);
+    assert!(
+        head.starts_with("TOLD (UTC)") && head.ends_with("LEADING LINE"),
+        "{head}"
+    );
+    tell(&served.pipeline, &Tenant::default(), vec![incident(0), merged(100, 0)]);
+    let told = tokio::task::block_in_place(|| [line(), line()]);
+    let row = told[0].split_whitespace().collect::<Vec<_>>();
+    let when = [
+        "2024-11-18",
+        "10:00:10",
+        "2024-11-18",
+        "10:00:00",
+        "+10s",
+        "closed",
+        "ERROR",
+    ];
+    assert_eq!((&row[..7], row.last()), (&when[..], Some(&"declined")), "{told:?}");
+    assert!(
+        told[1].contains("merged") && told[1].contains(&format!("→ {}: card", id(0))),
+        "{told:?}"
+    );
+
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = tokio::task::block_in_place(|| child.wait_with_output()).unwrap();
+    assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), String::new()));
 }
 
 #[tokio::test]

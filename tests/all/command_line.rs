@@ -145,3 +145,45 @@ fn components_are_listed_with_their_stability() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).starts_with("receivers\n  otlp             beta"));
 }
+
+/// A log that tries to take over the terminal is read, and does nothing; in JSON it is what it was.
+#[test]
+fn a_digest_of_marked_logs_does_no_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    let record = |second: u64, body: &str, is_anomaly: bool| {
+        serde_json::json!({
+            "timeUnixNano": (1_731_924_000 + second).to_string() + "000000000",
+            "severityNumber": 17,
+            "body": {"stringValue": body},
+            "attributes": [
+                {"key": "is_anomaly", "value": {"boolValue": is_anomaly}},
+                {"key": "incident_id", "value": {"stringValue": "20241118-100000-k7f3qa"}},
+            ],
+        })
+    };
+    let evil = "\u{1b}[2Jdisk \u{202e}lluf";
+    let service = serde_json::json!({"key": "service.name", "value": {"stringValue": "shop\u{9b}2J"}});
+    let request = serde_json::json!({"resourceLogs": [{
+        "resource": {"attributes": [service]},
+        "scopeLogs": [{"logRecords": [record(2, evil, true), record(0, "usual", false)]}],
+    }]});
+    fs::write(directory.path().join("marked.jsonl"), format!("{request}\n")).unwrap();
+
+    let told = harbinger(directory.path(), &["incidents", "digest", "marked.jsonl"]);
+    let told = text(&told.stdout);
+    assert!(told.contains("2024-11-18T10:00:00Z +2s   shop�2J"), "{told:?}");
+    assert!(told.contains("began with   shop�2J: �[2Jdisk �lluf"), "{told:?}");
+    let json = harbinger(directory.path(), &["incidents", "digest", "--json", "marked.jsonl"]);
+    let json = text(&json.stdout);
+    assert!(json.trim_end().is_ascii(), "{json:?}");
+    let incident: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(
+        (
+            &incident["records"],
+            &incident["anomalous_records"],
+            &incident["leading_edge"]["text"]
+        ),
+        (&2.into(), &1.into(), &evil.into())
+    );
+    assert_eq!(incident["service_counts"][0]["first_time"], "2024-11-18T10:00:00Z");
+}

@@ -78,6 +78,7 @@ impl Stream {
             severity_number: 9,
             ids: &[],
             delayed: false,
+            reason: "",
         })
     }
 
@@ -401,6 +402,7 @@ fn a_killed_agent_finds_its_incidents_again() {
             severity_number: 17,
             ids: &[],
             delayed: false,
+            reason: "",
         })
     };
     let settings = || Settings {
@@ -495,6 +497,7 @@ fn long_runs(records: u64, templates: usize) -> (Components, u64) {
             severity_number: 9,
             ids: &[],
             delayed: false,
+            reason: "",
         });
         with_id += u64::from(id.is_some());
     }

@@ -15,6 +15,7 @@ use harbinger::{
         self,
         embed::{EmbedError, Embedder, Embedding},
         score::Committee,
+        tenants::Tenants,
         view::View,
     },
     pipeline::{Mode, Parts, Pipeline, embedding},
@@ -84,10 +85,14 @@ struct Agent {
 }
 
 fn agent(embedder: Arc<dyn Embedder>, store: Option<Arc<dyn Store>>, deadline: Duration) -> Agent {
+    let mut state = engine::Settings::default().tenants();
+    state.appoint(Committee::embed(&Words).unwrap());
+    agent_with(state, embedder, store, deadline)
+}
+
+fn agent_with(state: Tenants, embedder: Arc<dyn Embedder>, store: Option<Arc<dyn Store>>, deadline: Duration) -> Agent {
     let settings = engine::Settings::default();
     let (sink, metrics) = (Arc::new(Sink::default()), Arc::new(Metrics::default()));
-    let mut state = settings.tenants();
-    state.appoint(Committee::embed(&Words).unwrap());
     let parts = Parts {
         front: settings.front(),
         state,
@@ -157,6 +162,24 @@ async fn a_model_that_crashes_or_talks_nonsense_costs_verdicts_only() {
         assert!(!is_degraded(&agent, second, &format!("the sister of {kind}")).await);
         assert!(agent.pipeline.model_healthy());
     }
+}
+
+/// The first call, by which the committee is embedded, stands for loading: it takes as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_being_loaded_holds_no_log_up() {
+    let (model, hangs) = Moody::new();
+    model.turn(Mood::Hangs);
+    let state = engine::Settings::default().tenants();
+    let agent = agent_with(state, model.clone(), None, Duration::from_millis(20));
+    tokio::task::spawn_blocking(move || hangs.recv().unwrap())
+        .await
+        .unwrap();
+    assert!(is_degraded(&agent, 30, "an elephant").await);
+    assert_eq!(agent.metrics.embedding_templates.get(), 0);
+    assert!(agent.pipeline.model_healthy(), "it is no failure to be loaded");
+    model.turn(Mood::Well);
+    warm_up(&agent.pipeline).await;
+    assert!(agent.metrics.embedding_templates.get() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

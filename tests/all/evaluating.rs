@@ -9,7 +9,7 @@ use std::{
 
 use clap::Parser;
 use harbinger::{
-    commands::{evaluate, offline::Offline},
+    commands::{embeddings::Embeddings, evaluate, offline::Offline},
     edge::files,
     engine::{self, embed::Embedder},
 };
@@ -175,7 +175,11 @@ fn a_verdict_rests_on_the_past_alone() {
         .map(Result::unwrap)
         .collect();
     let stream = |rows: &[files::Row]| {
-        let mut engine = Offline::new(&engine::Settings::default(), Arc::new(Borrowed)).unwrap();
+        let mut engine = Offline::new(
+            &engine::Settings::default(),
+            Arc::new(Embeddings::new(Arc::new(Borrowed))),
+        )
+        .unwrap();
         let outcomes = engine.stream(rows, &|_| {}).unwrap();
         let verdicts = outcomes
             .iter()

@@ -57,6 +57,7 @@ fn observe(correlator: &mut Correlator, record: &Record) -> Option<IncidentId> {
         severity_number: 17,
         ids: &record.ids,
         delayed: false,
+        reason: if record.anomalous { "unheard of" } else { "" },
     })
 }
 
@@ -135,6 +136,45 @@ proptest! {
             let template = TemplateKey(record.template as u64 * 7919 + 1);
             let now = evidence.incident_at(template, &format!("service-{}", record.service), record.time);
             prop_assert_eq!(given.map(|id| one.resolve(id)), now);
+        }
+    }
+
+    /// What is shown of an incident adds up: every record is in its course once, in its service's and its template's count, and
+    /// whatever did not open it is tied to something that it said before.
+    #[test]
+    fn what_is_shown_adds_up(records in records()) {
+        let mut records = records;
+        records.sort_by_key(|record| record.time);
+        for (place, record) in records.iter_mut().enumerate() {
+            record.anomalous = place % 5 != 4;
+        }
+        let mut correlator = Correlator::new(Settings::default());
+        all(&mut correlator, &records);
+        for incident in correlator.incidents() {
+            prop_assert_eq!(incident.course.records().iter().sum::<u64>(), incident.records);
+            let by_service: u64 = incident.service_counts.iter().map(|count| count.records).sum();
+            prop_assert_eq!(by_service + incident.records_of_other_services, incident.records);
+            let firsts: Vec<u64> = incident.service_counts.iter().map(|count| count.first_time_unix_nano).collect();
+            prop_assert!(firsts.is_sorted() && firsts.first() == Some(&incident.first_time_unix_nano));
+            prop_assert_eq!(&*incident.leading_edge.reason, "unheard of");
+            let mut spans = vec![0; incident.course.records().len()];
+            let mut openers = 0;
+            for template in &incident.templates {
+                prop_assert_eq!(template.course.records().iter().sum::<u64>(), template.records);
+                let within = template.course.within(&incident.course);
+                spans.iter_mut().zip(within).for_each(|(sum, records)| *sum += records);
+                prop_assert_eq!(template.first_episode.is_none(), template.anomalous_records == 0);
+                match template.first_episode.as_ref().map(|first| (first.time_unix_nano, &first.link)) {
+                    Some((_, None)) => openers += 1,
+                    Some((time, Some(link))) => {
+                        prop_assert!(link.weight >= 0.0 && link.first_time_unix_nano <= time);
+                        prop_assert!(incident.templates.iter().any(|other| other.template == link.template));
+                    }
+                    None => {}
+                }
+            }
+            prop_assert_eq!(spans, incident.course.records());
+            prop_assert_eq!(openers, 1);
         }
     }
 
@@ -339,6 +379,7 @@ fn a_storm_is_bounded() {
             severity_number: 17,
             ids: &[],
             delayed: false,
+            reason: "",
         });
         ids.entry(template).or_default().extend(id);
     }

@@ -273,6 +273,18 @@ async fn what_was_learned_can_be_taken_back_and_incidents_and_ids_stay() {
     let listed = harbinger(&["snapshot", "list", "--state", home.path().to_str().unwrap()]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.lines().count(), 3, "{listed}");
+    let listed = harbinger(&["snapshot", "list", "--json", "--state", home.path().to_str().unwrap()]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let listed: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (listed.len(), &listed[0]["name"]),
+        (2, &"snapshot".into()),
+        "{listed:?}"
+    );
+    assert!(
+        listed[0]["records"].as_u64() > Some(0) && listed[0]["problem"].is_null(),
+        "{listed:?}"
+    );
     let in_use = harbinger(&["snapshot", "rollback", "--state", home.path().to_str().unwrap()]);
     assert_eq!(in_use.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&in_use.stderr).contains("stop it, roll back, start it"));

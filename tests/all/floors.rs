@@ -10,7 +10,8 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
+    "slab",
     "view",
     "tenant",
     "text",

@@ -43,6 +43,8 @@ mod model;
 mod otlp;
 /// What the agent says of itself: metrics and their page, pushed or fetched, and traces of its own.
 mod own_telemetry;
+/// What `harbinger analyze` writes to be looked at: the report and the graph.
+mod picturing;
 /// What a sending queue keeps, whatever happens.
 mod queueing;
 /// What an OTLP client gets from the gRPC receiver (CONFORMANCE items 1–9).

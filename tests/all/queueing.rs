@@ -639,6 +639,14 @@ async fn dead_letters_are_looked_at_sent_again_and_discarded_by_command() {
 
     let (done, list, error) = run(&["list"]);
     assert!(done && list.matches("entry too old").count() == 2, "{list}{error}");
+    let (done, listed, error) = run(&["list", "--json"]);
+    assert!(done, "{error}");
+    let listed: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = listed
+        .iter()
+        .map(|letter| (&letter["signal"], &letter["items"]))
+        .collect();
+    assert_eq!(told, [(&"logs".into(), &1.into()); 2], "{listed:?}");
     let (done, shown, error) = run(&["show", "--all"]);
     assert!(done, "{error}");
     let lines: Vec<ExportLogsServiceRequest> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -10,7 +10,8 @@ use harbinger::{
         receive_grpc::Settings,
     },
     engine::{
-        text::{Reader, Settings as Text},
+        Settings as Engine,
+        text::{Reader, Settings as Text, ids_of_text, shared_ids},
         view::View,
     },
 };
@@ -60,6 +61,42 @@ fn the_recording_has_few_templates() {
     assert!(texts.len() > 15_000, "{} texts", texts.len());
     assert!((200..400).contains(&templates.len()), "{} templates", templates.len());
     assert!(templates.iter().any(|template| template.contains("HTTP/<n> 502 ")));
+}
+
+/// The short ways change nothing: what a request of many records comes to, read by a front that has heard all of it before, is what
+/// each record comes to by itself, read by one that has never heard anything.
+#[test]
+fn the_recording_reads_the_same_with_and_without_a_memory() {
+    let front = Engine::default().front();
+    let text = Text::default();
+    let mut alone = Reader::new(&text);
+    let requests: Vec<Vec<u8>> = to_requests(rows(), 1000)
+        .map(|request| request.encode_to_vec())
+        .collect();
+    for _ in 0..2 {
+        for request in &requests {
+            front.prepare(&View::parse(request).unwrap(), 1);
+        }
+    }
+    for request in &requests {
+        let view = View::parse(request).unwrap();
+        let batch = front.prepare(&view, 1);
+        assert_eq!(batch.records.len(), view.len());
+        for (observed, record) in batch.records.iter().zip(view.records()) {
+            let said = alone.read(&record);
+            let template = &batch.templates[observed.template().unwrap()];
+            assert_eq!(
+                (template.key, &*template.text),
+                (said.key, said.template),
+                "{}",
+                said.canonical
+            );
+            let (mut of_text, mut ids) = (Vec::new(), Vec::new());
+            ids_of_text(said.canonical, &mut of_text);
+            shared_ids(&record, &of_text, &mut ids);
+            assert_eq!(batch.ids_of(observed), ids, "{}", said.canonical);
+        }
+    }
 }
 
 #[derive(Debug, Parser)]

@@ -41,7 +41,7 @@ fn replace(document: &mut Value, directory: &Path, there: &Destinations) {
         }
     }
     for (extension, _) in section(document, "extensions") {
-        if extension == "health_check" || extension == "harbinger_api" {
+        if ["health_check", "harbinger_api", "harbinger_page"].contains(&extension.as_str()) {
             document["extensions"][extension]["endpoint"] = json!("127.0.0.1:0");
         }
     }

@@ -234,6 +234,45 @@ proptest! {
         }
     }
 
+    /// Where only anomalies are asked for, most records are not judged in full: what is marked and what is remembered is the
+    /// same to the bit, whatever people said of templates, and whether they are embedded.
+    #[test]
+    fn the_short_way_marks_and_remembers_the_same(
+        batches in proptest::collection::vec(records(), 1..5),
+        said in proptest::collection::vec((0..30usize, 0..3usize), 0..3),
+    ) {
+        let (texts, services) = (texts(), services());
+        let mut opinions = Opinions::default();
+        for (text, opinion) in said {
+            let opinion = [Opinion::Normal, Opinion::Real, Opinion::MuteUntil { time_unix_nano: START + HOUR }][opinion];
+            opinions.take(TemplateKey::of(&texts[text]), None, opinion);
+        }
+        let (mut long, mut short) = (trained(), trained());
+        let mut time = START + 600 * SECOND;
+        for records in &batches {
+            for scorer in [&mut long, &mut short] {
+                scorer.hold(opinions.clone());
+                for (text, ..) in records {
+                    let embedding = embedding(&texts[*text]);
+                    let embedding = (text % 7 > 0).then_some(&embedding);
+                    scorer.observe(TemplateKey::of(&texts[*text]), || Arc::from(&*texts[*text]), embedding, 1, time);
+                }
+            }
+            let mut seats: Vec<_> = texts.iter().map(|text| short.seat(TemplateKey::of(text))).collect();
+            for (text, service, error, seconds) in records {
+                time += seconds * SECOND;
+                let severity = if *error { 17 } else { 9 };
+                let id = short.service(&services[*service]);
+                let marked = short.mark(seats[*text].as_mut(), id, severity, time);
+                let id = long.service(&services[*service]);
+                let judged = long.record(TemplateKey::of(&texts[*text]), id, severity, time);
+                prop_assert_eq!(marked, judged.and_then(|judgement| judgement.anomaly));
+            }
+            prop_assert!(short == long);
+        }
+        prop_assert_eq!(short.export(), long.export());
+    }
+
     /// No service opens more anomalous episodes within an hour than its budget, and what is opened stays.
     #[test]
     fn a_budget_is_kept(records in records()) {

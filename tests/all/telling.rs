@@ -17,7 +17,7 @@ use harbinger::{
     },
     engine::{
         self,
-        correlate::{Change, Ending, Happened, Incident, IncidentId, KeyRecord, Status},
+        correlate::{Change, Course, Ending, Happened, Incident, IncidentId, KeyRecord, Status},
         front::Treatment,
         tell::{self, Report},
         tenant::Tenant,
@@ -51,6 +51,7 @@ fn key_record(text: &str, severity_number: i32) -> KeyRecord {
         template: TemplateKey::of(text),
         text: Arc::from(text),
         severity_number,
+        reason: Arc::from(""),
     }
 }
 
@@ -69,6 +70,8 @@ pub fn incident(id: IncidentId) -> Incident {
         last_time_unix_nano: START,
         services: vec![Arc::from("db")],
         records_of_other_services: 0,
+        service_counts: Vec::new(),
+        course: Course::default(),
         templates: Vec::new(),
         records_of_other_templates: 0,
         ties: [0; 5],

@@ -27,6 +27,7 @@ use self::{
 };
 use super::{
     analyze::progress_bar,
+    embeddings::{Embeddings, Shared, cores},
     input::InputArgs,
     offline::{Offline, Outcome},
 };
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("--warmup-fraction {fraction}: is not a share of the lines; write a number from 0 to below 1, like 0.2");
     }
     let (settings, embedder) = app::offline(args.config.as_deref())?;
-    let embedder: Arc<dyn Embedder> = Arc::new(embedder);
+    let embedder: Arc<dyn Embedder> = Arc::new(Shared::new(embedder, cores()));
     let history = read_history(args)?;
     let mut all = Vec::new();
     for file in &args.files {
@@ -172,7 +173,7 @@ impl<'a> Evaluation<'a> {
         let runs = if self.ablation { 1 + detectors.len() } else { 1 };
         let rows = self.history.len() + self.labelled.rows.len();
         let progress = progress_bar((rows * runs) as u64);
-        let mut engine = Offline::new(&self.settings, Arc::clone(embedder))?;
+        let mut engine = Offline::new(&self.settings, Arc::new(Embeddings::new(Arc::clone(embedder))))?;
 
         let started = Instant::now();
         let outcomes = self.judge(&mut engine, &|rows| progress.inc(rows))?;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 
-use super::{Signed, one_line, plain};
+use super::{Signed, harmless, one_line};
 use crate::{
     commands::{
         client::{ApiArgs, Client},
@@ -178,14 +178,14 @@ fn show(out: &mut impl Write, night: &Night) -> io::Result<()> {
     for ((tenant, key), shown) in &night.templates {
         let tenant = match tenant.as_str() {
             "" => String::new(),
-            name => format!("[{}] ", plain(name)),
+            name => format!("[{}] ", harmless(name)),
         };
         let text = match shown.text.as_str() {
             "" => "(its text is not kept)",
             text => text,
         };
         let records = shown.anomalous_records;
-        writeln!(out, "  {key}  {records:>6} ×  {tenant}{}", one_line(&plain(text), 110))?;
+        writeln!(out, "  {key}  {records:>6} ×  {tenant}{}", one_line(text, 110))?;
     }
     if night.decided > 0 {
         writeln!(

@@ -18,16 +18,16 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 use super::{
     client::{ApiArgs, Client},
-    digest::one_line,
-    incidents::{
-        json,
-        print::{plain, time},
-    },
+    incidents::words::time,
+    terminal::{harmless, one_line},
 };
-use crate::edge::api::proto::{
-    self,
-    give_feedback_request::{self, Normal, Real},
-    opinion,
+use crate::edge::api::{
+    json,
+    proto::{
+        self,
+        give_feedback_request::{self, Normal, Real},
+        opinion,
+    },
 };
 
 /// What the command takes.
@@ -231,7 +231,7 @@ async fn tell(args: GiveArgs, opinion: give_feedback_request::Opinion) -> Result
             comment: args.signed.comment,
         })
         .await?;
-    writeln!(io::stdout().lock(), "{}", given.summary)?;
+    writeln!(io::stdout().lock(), "{}", harmless(&given.summary))?;
     Ok(())
 }
 
@@ -277,16 +277,16 @@ fn row(out: &mut impl Write, it: &proto::Opinion) -> io::Result<()> {
     let place = it.service.as_deref().unwrap_or("all services");
     let tenant = match it.tenant.as_str() {
         "" => String::new(),
-        name => format!(", tenant {}", plain(name)),
+        name => format!(", tenant {}", harmless(name)),
     };
-    writeln!(out, "{}  {what}  in {}{tenant}", it.template_key, plain(place))?;
+    writeln!(out, "{}  {what}  in {}{tenant}", it.template_key, harmless(place))?;
     if !it.text.is_empty() {
-        writeln!(out, "    {}", one_line(&plain(&it.text), 110))?;
+        writeln!(out, "    {}", one_line(&it.text, 110))?;
     }
     let said: Vec<String> = [it.author.clone(), time(it.given_at.as_ref()), it.comment.clone()]
         .into_iter()
         .filter(|part| !part.is_empty())
-        .map(|part| plain(&part))
+        .map(|part| harmless(&part))
         .collect();
     if !said.is_empty() {
         writeln!(out, "    said: {}", said.join(", "))?;

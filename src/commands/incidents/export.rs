@@ -1,12 +1,12 @@
 //! `harbinger incidents export`: all incidents that match, for a spreadsheet or a program.
 //!
 //! What enters: a filter. What leaves: CSV whose first columns are those of `analyze`'s incidents.csv, or JSON lines.
-//! Promise: every incident that the agent knows and that matches is there once. Absent on purpose: the lines of an incident,
-//! which are where the logs are; `related_logs` has its templates.
+//! Promises: every incident that the agent knows and that matches is there once; texts are as they are, but on a terminal
+//! harmless. Absent on purpose: the lines of an incident, which are where the logs are; `related_logs` has its templates.
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::PathBuf,
 };
 
@@ -14,11 +14,17 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::{
-    super::client::{ApiArgs, Client},
-    Which, json, print,
+    super::{
+        client::{ApiArgs, Client},
+        terminal::harmless,
+    },
+    Which, words,
 };
 use crate::{
-    edge::api::proto::{Incident, IncidentEnding},
+    edge::api::{
+        json,
+        proto::{Incident, IncidentEnding},
+    },
     engine::view::severity_name,
 };
 
@@ -52,7 +58,16 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut client = Client::connect(&args.api).await?;
     let incidents = client.incidents(args.which.request(), usize::MAX).await?;
     let Some(path) = &args.out else {
-        return write(&mut io::stdout().lock(), args.format, &incidents);
+        let mut stdout = io::stdout().lock();
+        if !stdout.is_terminal() {
+            return write(&mut stdout, args.format, &incidents);
+        }
+        let mut table = Vec::new();
+        write(&mut table, args.format, &incidents)?;
+        let lines = String::from_utf8_lossy(&table);
+        return Ok(lines
+            .lines()
+            .try_for_each(|line| writeln!(stdout, "{}", harmless(line)))?);
     };
     let unwritable = || format!("--out: cannot write {}", path.display());
     let mut file = BufWriter::new(File::create(path).with_context(unwritable)?);
@@ -120,7 +135,7 @@ fn write_csv(out: &mut impl Write, incidents: &[Incident]) -> Result<()> {
             &serde_json::to_string(&incident.services)?,
             &rfc3339(incident.first_time.as_ref()),
             &rfc3339(incident.last_time.as_ref()),
-            print::state(incident),
+            words::state(incident),
             ending,
             &incident.merged_into,
             &serde_json::to_string(&incident.aliases)?,

@@ -6,25 +6,37 @@
 
 mod export;
 mod files;
-pub mod json;
-pub mod print;
+mod list;
+#[cfg(test)]
+mod made;
+mod show;
+mod table;
 mod watch;
+pub mod words;
 
-use std::{
-    io::{self, IsTerminal, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::{
-    client::{ApiArgs, Client},
-    when::When,
-};
+use super::when::When;
 use crate::edge::api::proto;
-use print::Table;
+
+/// What the rows of `list` and `watch` are; the same columns in the same order everywhere.
+const COLUMNS: &str = "Columns:
+  BEGAN         time of its first record, UTC
+  LASTED        from there to its last record so far
+  STATE         open, closed (over) or merged (part of an older one); while watching what happened: opened, grew, merged, closed
+  WORST         the severity of its gravest record
+  RECORDS       how many records carry its id (of them anomalous)
+  COURSE        its records over time, from the first to the last
+  SERVICES      in order of appearance; with the tenant in front, where there are tenants
+  ID            as in `incident_id` of its records, and for `harbinger incidents show`
+  LEADING LINE  what its first anomalous record said
+
+On a terminal narrower than about 140 columns ID and LEADING LINE stand on a second line. Into a file or another program each incident \
+is one line, uncut, with the whole date, and `-` for what is not known; programs are better served by --json.";
 
 /// What the command takes.
 #[derive(Debug, clap::Args)]
@@ -42,11 +54,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The incidents that match, newest first
-    List(ListArgs),
-    /// One incident, by its id or that of one that was merged into it
-    Show(ShowArgs),
-    /// What happens to incidents, as it happens; goes on when the agent is restarted
+    /// The incidents that match, a line each, newest first
+    #[command(after_help = COLUMNS)]
+    List(list::Args),
+    /// One incident, by its id or that of one that was merged into it: what happened, why, what to do
+    Show(show::Args),
+    /// What is open, then what happens to incidents as it happens; goes on when the agent is restarted
+    #[command(after_help = COLUMNS)]
     Watch(watch::Args),
     /// All incidents that match, for a spreadsheet or a program
     Export(export::Args),
@@ -139,33 +153,7 @@ impl Which {
     }
 }
 
-#[derive(Debug, clap::Args)]
-struct ListArgs {
-    #[command(flatten)]
-    which: Which,
-    /// How many, at most
-    #[arg(long, default_value_t = 30, value_name = "COUNT")]
-    limit: usize,
-    /// One JSON object a line, as the API has them
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    api: ApiArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct ShowArgs {
-    /// Its id, as in `incident_id` of its records
-    #[arg(value_name = "ID")]
-    id: String,
-    /// As one JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    api: ApiArgs,
-}
-
-/// Asks, and prints the answer.
+/// Does it.
 ///
 /// # Errors
 /// No agent answers, the answer is a refusal, or a file cannot be read or written.
@@ -179,61 +167,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::List(args) => list(&args).await,
-            Command::Show(args) => show(&args).await,
+            Command::List(args) => list::run(&args).await,
+            Command::Show(args) => show::run(&args).await,
             Command::Watch(args) => watch::run(&args).await,
             Command::Export(args) => export::run(&args).await,
             Command::Digest(_) => Ok(()),
         }
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn list(args: &ListArgs) -> Result<()> {
-    let mut client = Client::connect(&args.api).await?;
-    // One more than is shown tells whether there are more.
-    let mut found = client
-        .incidents(args.which.request(), args.limit.saturating_add(1))
-        .await?;
-    let more = found.len() > args.limit;
-    found.truncate(args.limit);
-    let mut out = io::stdout().lock();
-    if args.json {
-        for incident in &found {
-            writeln!(out, "{}", json::line(incident)?)?;
-        }
-        return Ok(());
-    }
-    if found.is_empty() {
-        let status = client.status().await?;
-        writeln!(
-            out,
-            "no incidents match; {}, {} open",
-            status.detail, status.open_incidents
-        )?;
-        return Ok(());
-    }
-    let table = Table::for_terminal(out.is_terminal());
-    table.print(&mut out, &found)?;
-    if more {
-        writeln!(out, "… and older ones: --limit, --since, --state and the like choose")?;
-    }
-    Ok(())
-}
-
-async fn show(args: &ShowArgs) -> Result<()> {
-    let mut client = Client::connect(&args.api).await?;
-    let answer = client.get(&args.id).await?;
-    let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", json::line(&answer)?)?;
-        return Ok(());
-    }
-    if !answer.merged_into.is_empty() {
-        writeln!(out, "{} was merged into {}:\n", args.id, answer.merged_into)?;
-    }
-    if let Some(incident) = &answer.incident {
-        print::in_full(&mut out, incident)?;
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     edge::{
-        api::Settings as ApiSettings,
+        api::{Settings as ApiSettings, page::Settings as PageSettings},
         authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings,
         export_http::Settings as OtlpHttpSettings,
@@ -334,6 +334,11 @@ impl Resolver {
                 self.check(node, key, storage.validate())?;
                 Extension::FileStorage(storage)
             }
+            "harbinger_page" => {
+                let page: PageSettings = self.read(node, key)?;
+                self.check(node, key, page.validate())?;
+                Extension::HarbingerPage(page)
+            }
             _ => {
                 let api: ApiSettings = self.read(node, key)?;
                 self.check(node, key, api.validate())?;
@@ -353,6 +358,12 @@ fn can_wait(waiting: &WaitingSettings) -> Result<(), String> {
         ("memo_capacity", waiting.memo_capacity),
         ("threads", waiting.threads),
     ];
+    let limit = waiting.cpu_limit_percentage;
+    if !(1..=100).contains(&limit) {
+        return Err(format!(
+            "cpu_limit_percentage: {limit} is not between 1 and 100; write 50"
+        ));
+    }
     match counts.into_iter().find(|(_, count)| *count == 0) {
         Some((key, _)) => Err(format!("{key}: 0 keeps the model from working; write 1 or more")),
         None => Ok(()),

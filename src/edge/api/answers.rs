@@ -9,7 +9,9 @@ use super::{proto, query};
 use crate::{
     edge::{AgentMode, AgentStatus, Heard},
     engine::{
-        correlate::{Ending, Happened, Incident, IncidentId, KeyRecord, Status, TemplateCount, Tie},
+        correlate::{
+            Course, Ending, Happened, Incident, IncidentId, KeyRecord, ServiceCount, Status, TemplateCount, Tie,
+        },
         score::{KnownTemplate, Phase},
         tenant::Tenant,
         text::TemplateKey,
@@ -23,6 +25,11 @@ pub fn timestamp(time_unix_nano: u64) -> Option<Timestamp> {
         seconds: (time_unix_nano / 1_000_000_000) as i64,
         nanos: (time_unix_nano % 1_000_000_000) as i32,
     })
+}
+
+/// A time that may not be known: an older version did not keep it, and 0 stands for it.
+fn known(time_unix_nano: u64) -> Option<Timestamp> {
+    timestamp(time_unix_nano).filter(|_| time_unix_nano > 0)
 }
 
 /// A template's key as the API writes it.
@@ -61,7 +68,9 @@ pub fn incident(tenant: &Tenant, told: &Incident, incident_attribute: &str) -> p
         last_time: timestamp(told.last_time_unix_nano),
         services: told.services.iter().map(ToString::to_string).collect(),
         records_of_other_services: told.records_of_other_services,
-        templates: told.templates.iter().map(count).collect(),
+        templates: (told.templates.iter())
+            .map(|template| count(template, &told.course))
+            .collect(),
         records_of_other_templates: told.records_of_other_templates,
         ties: ties
             .map(|(tie, episodes)| proto::TieCount {
@@ -71,6 +80,8 @@ pub fn incident(tenant: &Tenant, told: &Incident, incident_attribute: &str) -> p
             .collect(),
         logql: Some(query::by_id(told, incident_attribute)),
         logql_before: Some(query::by_time(told)),
+        service_counts: told.service_counts.iter().map(service).collect(),
+        course: course(&told.course),
     }
 }
 
@@ -91,16 +102,44 @@ fn record(record: &KeyRecord) -> proto::KeyRecord {
         text: record.text.to_string(),
         severity_number: record.severity_number,
         severity: severity_name(record.severity_number).unwrap_or_default().to_owned(),
+        reason: record.reason.to_string(),
     }
 }
 
-fn count(count: &TemplateCount) -> proto::TemplateCount {
+fn count(count: &TemplateCount, whole: &Course) -> proto::TemplateCount {
+    let link = count.first_episode.as_ref().and_then(|first| first.link.as_ref());
     proto::TemplateCount {
         template_key: hex(count.template),
         text: count.text.to_string(),
         records: count.records,
         anomalous_records: count.anomalous_records,
+        first_time: known(count.first_time_unix_nano),
+        link: link.map(|link| proto::Link {
+            tie: link.tie.word().to_owned(),
+            weight: link.weight,
+            template_key: hex(link.template),
+            service: link.service.to_string(),
+        }),
+        course: count.course.within(whole),
+        service: count.service.to_string(),
+        severity_number: count.severity_number,
     }
+}
+
+fn service(count: &ServiceCount) -> proto::ServiceCount {
+    proto::ServiceCount {
+        service: count.service.to_string(),
+        records: count.records,
+        first_time: known(count.first_time_unix_nano),
+    }
+}
+
+fn course(course: &Course) -> Option<proto::Course> {
+    Some(proto::Course {
+        start: Some(timestamp(course.start_unix_nano()?)?),
+        span_seconds: course.span_s(),
+        records: course.records().to_vec(),
+    })
 }
 
 /// What a watcher hears.
@@ -173,8 +212,8 @@ pub fn status(status: AgentStatus) -> proto::GetStatusResponse {
 }
 
 #[cfg(test)]
-pub mod tests {
-    #![allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use std::sync::Arc;
 
@@ -189,6 +228,7 @@ pub mod tests {
             template: TemplateKey(0xab),
             text: Arc::from(text),
             severity_number,
+            reason: Arc::from(""),
         };
         Incident {
             id: "20241118-100000-000001".parse().unwrap(),
@@ -204,10 +244,26 @@ pub mod tests {
             last_time_unix_nano: first + 1_500_000_000,
             services: vec![Arc::from("cart"), Arc::from("pay.v2")],
             records_of_other_services: 0,
+            service_counts: Vec::new(),
+            course: Course::at(first, 12),
             templates: Vec::new(),
             records_of_other_templates: 0,
             ties: [3, 0, 0, 1, 0],
         }
+    }
+
+    #[test]
+    fn what_an_older_version_did_not_keep_is_left_out() {
+        let mut older = incident();
+        older.course = Course::default();
+        let unknown = |service: &str| ServiceCount {
+            service: Arc::from(service),
+            records: 0,
+            first_time_unix_nano: 0,
+        };
+        older.service_counts = vec![unknown("cart")];
+        let told = super::incident(&Tenant::default(), &older, "incident_id");
+        assert_eq!((told.course, told.service_counts[0].first_time), (None, None));
     }
 
     #[test]

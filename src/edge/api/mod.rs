@@ -4,10 +4,12 @@
 //! are server reflection, so that a client needs no stubs, and `grpc.health.v1`. Promises: listens on this machine's
 //! loopback only, whatever the name of the host resolves to; what a caller can make it hold is bounded; the path of a record
 //! is never waited for, nor made to wait; connections are bounded. Absent on purpose: TLS and authentication, which loopback
-//! stands for, and what the answers are.
+//! stands for, and what the answers are. The same calls in JSON, for a browser, are in [`page`].
 
-mod answers;
+pub(crate) mod answers;
 mod feedback;
+pub mod json;
+pub mod page;
 pub mod proto;
 mod query;
 mod questions;
@@ -22,7 +24,7 @@ use tonic::transport::Server;
 
 use super::{
     Desk,
-    transport::{entrance::Entrance, punctual::Punctual, tls},
+    transport::{entrance::Entrance, listening::is_loopback, punctual::Punctual, tls},
 };
 use proto::incidents_server::IncidentsServer;
 use service::Service;
@@ -72,11 +74,7 @@ impl Settings {
                 self.endpoint
             ));
         };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = bare
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-        if is_loopback || host.eq_ignore_ascii_case("localhost") {
+        if is_loopback(host) {
             return Ok(());
         }
         Err(format!(

@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use tokio::net::{TcpListener, lookup_host};
@@ -69,6 +69,12 @@ pub fn check(endpoint: &str, example: &str) -> Result<(), String> {
             "`endpoint: {endpoint}` has no port: write host:port, like {example}"
         )),
     }
+}
+
+/// Whether a host, as it is written, is this machine for itself alone.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Binds every address of `endpoint`; `:4317` means all interfaces. With port 0 all addresses share one free port.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::id::IncidentId;
 use super::incident::KeyRecord;
+use super::tally::LinkState;
 use crate::engine::text::TemplateKey;
 
 /// A record that began a run, and maybe an incident.
@@ -38,6 +39,9 @@ pub struct Origin {
     /// Ids that it shares with others, as hashes; at most 8.
     #[prost(fixed64, repeated, tag = "8")]
     pub ids: Vec<u64>,
+    /// Why it is anomalous; empty when unknown.
+    #[prost(string, tag = "9")]
+    pub reason: String,
 }
 
 /// A record opened an incident: its first run, its leading edge.
@@ -60,6 +64,9 @@ pub struct Joined {
     /// The record.
     #[prost(message, optional, tag = "2")]
     pub origin: Option<Origin>,
+    /// Why it belongs; absent by the notebook's rule.
+    #[prost(message, optional, tag = "3")]
+    pub link: Option<LinkState>,
 }
 
 /// Two incidents turned out to be one.
@@ -186,6 +193,7 @@ impl From<&KeyRecord> for Origin {
             template: edge.template.0,
             text: edge.text.to_string(),
             severity_number: edge.severity_number,
+            reason: edge.reason.to_string(),
             ..Self::default()
         }
     }
@@ -199,7 +207,15 @@ impl From<&Origin> for KeyRecord {
             template: TemplateKey(origin.template),
             text: Arc::from(origin.text.as_str()),
             severity_number: origin.severity_number,
+            reason: Arc::from(origin.reason.as_str()),
         }
+    }
+}
+
+impl Origin {
+    /// What it says of a log in words: the text, and the reason, which may quote one.
+    pub(super) fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        [&mut self.text, &mut self.reason].into_iter()
     }
 }
 
@@ -207,20 +223,19 @@ impl Event {
     /// Keeps no text of a log; key and embedding stay.
     pub fn drop_text(&mut self) {
         if let Some(origin) = self.origin_mut() {
-            origin.text = String::new();
+            origin.texts_mut().for_each(|text| *text = String::new());
         }
     }
 
     /// Empties the text if it `matches`, and forgets what it meant; whether it did.
     pub fn forget(&mut self, matches: impl Fn(&str) -> bool) -> bool {
-        match self.origin_mut() {
-            Some(origin) if !origin.text.is_empty() && matches(&origin.text) => {
-                origin.text = String::new();
-                origin.embedding.clear();
-                true
-            }
-            _ => false,
+        let Some(origin) = self.origin_mut() else { return false };
+        let is_its_text = !origin.text.is_empty() && matches(&origin.text);
+        if is_its_text {
+            origin.embedding.clear();
         }
+        let meant = origin.texts_mut().filter(|text| !text.is_empty() && matches(text));
+        meant.map(std::mem::take).count() > 0
     }
 
     fn origin_mut(&mut self) -> Option<&mut Origin> {

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::course::Course;
 use super::id::IncidentId;
 use crate::engine::text::TemplateKey;
 
@@ -30,10 +31,47 @@ pub struct KeyRecord {
     pub text: Arc<str>,
     /// Its severity number (OTLP: 1 to 24, 0 unknown).
     pub severity_number: i32,
+    /// Why it is anomalous, in one short sentence; empty where that is not known.
+    pub reason: Arc<str>,
+}
+
+/// Why an episode was taken to belong to an incident: the strongest evidence there was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// What said most.
+    pub tie: Tie,
+    /// How much spoke for it: log-odds against the rate of what is unrelated.
+    pub weight: f64,
+    /// The template it was tied to.
+    pub template: TemplateKey,
+    /// The service that said that.
+    pub service: Arc<str>,
+    /// When the latest episode of that began, Unix nanoseconds.
+    pub first_time_unix_nano: u64,
+}
+
+/// How the earliest episode of a template came into an incident.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FirstEpisode {
+    /// When it began, Unix nanoseconds.
+    pub time_unix_nano: u64,
+    /// Why it belongs; `None` where it opened the incident.
+    pub link: Option<Link>,
+}
+
+/// How often a service speaks in an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCount {
+    /// Its name, at most 256 bytes.
+    pub service: Arc<str>,
+    /// Its records.
+    pub records: u64,
+    /// Time of the earliest, Unix nanoseconds.
+    pub first_time_unix_nano: u64,
 }
 
 /// How often a template occurs in an incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TemplateCount {
     /// Its key.
     pub template: TemplateKey,
@@ -43,6 +81,16 @@ pub struct TemplateCount {
     pub records: u64,
     /// Those of them that are anomalous; where there is none, the template is context.
     pub anomalous_records: u64,
+    /// Time of the earliest, Unix nanoseconds.
+    pub first_time_unix_nano: u64,
+    /// The service of the earliest, at most 256 bytes.
+    pub service: Arc<str>,
+    /// The highest severity number of the anomalous ones (OTLP: 1 to 24, 0 unknown).
+    pub severity_number: i32,
+    /// All of them over time.
+    pub course: Course,
+    /// `None` where the template is context, or incidents have no episodes (the notebook's rule).
+    pub first_episode: Option<FirstEpisode>,
 }
 
 /// Why an incident is over.
@@ -162,6 +210,10 @@ pub struct Incident {
     pub services: Vec<Arc<str>>,
     /// Records of services that are not listed.
     pub records_of_other_services: u64,
+    /// The same services in order of appearance, with their records.
+    pub service_counts: Vec<ServiceCount>,
+    /// Its records over time.
+    pub course: Course,
     /// Its templates, most frequent first, at most 32.
     pub templates: Vec<TemplateCount>,
     /// Records of templates that are not listed.
@@ -183,7 +235,8 @@ pub enum Happened {
     Closed,
 }
 
-/// A change of an incident.
+/// A change of an incident. Of one that is too small to be told, its closing alone comes, with `incident.announced` false: it is
+/// for who follows all incidents, not to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// What happened.

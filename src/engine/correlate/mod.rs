@@ -11,6 +11,7 @@
 
 mod clock;
 mod components;
+mod course;
 mod event;
 mod evidence;
 mod id;
@@ -22,11 +23,15 @@ mod written;
 use std::time::Duration;
 
 pub use self::components::{Components, ComponentsState, components};
+pub use self::course::Course;
 pub use self::event::{Closed, Event, EventMessage, Extended, Joined, Merged, Opened, Origin};
 pub use self::evidence::{Evidence, EvidenceState};
 pub use self::id::{IncidentId, NotAnId};
-pub use self::incident::{Change, Ending, Happened, Incident, KeyRecord, Status, TemplateCount, Tie};
+pub use self::incident::{
+    Change, Ending, FirstEpisode, Happened, Incident, KeyRecord, Link, ServiceCount, Status, TemplateCount, Tie,
+};
 pub use self::settings::{Mode, Scope, Settings};
+pub use self::tally::LinkState;
 pub use self::written::PastIncident;
 
 use crate::engine::embed::Embedding;
@@ -53,6 +58,8 @@ pub struct Node<'a> {
     pub ids: &'a [u64],
     /// It was observed so much later than it happened that it opens no incident.
     pub delayed: bool,
+    /// Why it is anomalous; empty where it is not.
+    pub reason: &'a str,
 }
 
 /// What happened since the start, for metrics; not part of the state.

@@ -83,6 +83,11 @@ impl Settings {
     /// The keys that [`Settings::adjust`] takes over: no id and no membership rests on them.
     pub const ADJUSTABLE: [&'static str; 1] = ["min_records"];
 
+    /// Whether every record is a node, and none is context.
+    pub fn are_all_nodes(&self) -> bool {
+        self.mode == Mode::Components && self.scope == Scope::All
+    }
+
     /// From now on as these say, as far as that can change in a running engine.
     pub(in crate::engine) fn adjust(&mut self, to: &Self) {
         self.min_records = to.min_records;

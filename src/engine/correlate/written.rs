@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use super::course::{Course, CourseState};
 use super::event::Origin;
 use super::id::IncidentId;
-use super::incident::{Ending, Incident, KeyRecord, Status, TemplateCount, Tie};
-use crate::engine::text::TemplateKey;
+use super::incident::{Ending, Incident, KeyRecord, ServiceCount, Status, TemplateCount, Tie};
+use super::tally::{TemplateCountState, service_counts};
 
 /// See the module. Ids are raw numbers, times Unix nanoseconds.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,26 +44,22 @@ pub struct PastIncident {
     #[prost(uint64, tag = "13")]
     records_of_other_services: u64,
     #[prost(message, repeated, tag = "14")]
-    templates: Vec<CountedTemplate>,
+    templates: Vec<TemplateCountState>,
     #[prost(uint64, tag = "15")]
     records_of_other_templates: u64,
     #[prost(uint64, repeated, tag = "16")]
     ties: Vec<u64>,
     #[prost(bool, tag = "17")]
     unannounced: bool,
-}
-
-/// A [`TemplateCount`].
-#[derive(Clone, PartialEq, prost::Message)]
-struct CountedTemplate {
-    #[prost(fixed64, tag = "1")]
-    key: u64,
-    #[prost(string, tag = "2")]
-    text: String,
-    #[prost(uint64, tag = "3")]
-    records: u64,
-    #[prost(uint64, tag = "4")]
-    anomalous_records: u64,
+    /// In order of appearance; the next two are of each.
+    #[prost(string, repeated, tag = "18")]
+    appeared: Vec<String>,
+    #[prost(uint64, repeated, tag = "19")]
+    appeared_records: Vec<u64>,
+    #[prost(fixed64, repeated, tag = "20")]
+    appeared_unix_nanos: Vec<u64>,
+    #[prost(message, optional, tag = "21")]
+    course: Option<CourseState>,
 }
 
 impl From<&Incident> for PastIncident {
@@ -72,6 +69,7 @@ impl From<&Incident> for PastIncident {
             Status::Closed { by } => (None, by.word()),
             Status::Open => (None, Ending::Silence.word()),
         };
+        let counts = || told.service_counts.iter();
         Self {
             id: told.id.to_raw(),
             aliases: told.aliases.iter().map(|alias| alias.to_raw()).collect(),
@@ -86,21 +84,14 @@ impl From<&Incident> for PastIncident {
             last_time_unix_nano: told.last_time_unix_nano,
             services: told.services.iter().map(ToString::to_string).collect(),
             records_of_other_services: told.records_of_other_services,
-            templates: told.templates.iter().map(CountedTemplate::from).collect(),
+            templates: told.templates.iter().map(TemplateCountState::from).collect(),
             records_of_other_templates: told.records_of_other_templates,
             ties: told.ties.to_vec(),
             unannounced: !told.announced,
-        }
-    }
-}
-
-impl From<&TemplateCount> for CountedTemplate {
-    fn from(count: &TemplateCount) -> Self {
-        Self {
-            key: count.template.0,
-            text: count.text.to_string(),
-            records: count.records,
-            anomalous_records: count.anomalous_records,
+            appeared: counts().map(|count| count.service.to_string()).collect(),
+            appeared_records: counts().map(|count| count.records).collect(),
+            appeared_unix_nanos: counts().map(|count| count.first_time_unix_nano).collect(),
+            course: Some((&told.course).into()),
         }
     }
 }
@@ -112,6 +103,7 @@ impl PastIncident {
         let ending = Ending::ALL.into_iter().find(|ending| ending.word() == self.ending);
         let mut ties = [0; Tie::ALL.len()];
         ties.iter_mut().zip(&self.ties).for_each(|(tie, count)| *tie = *count);
+        let counts = service_counts(&self.appeared, &self.appeared_records, &self.appeared_unix_nanos);
         Incident {
             id: IncidentId::from_raw(self.id),
             aliases: self.aliases.iter().map(|raw| IncidentId::from_raw(*raw)).collect(),
@@ -133,7 +125,9 @@ impl PastIncident {
             last_time_unix_nano: self.last_time_unix_nano,
             services: self.services.iter().map(|name| Arc::from(name.as_str())).collect(),
             records_of_other_services: self.records_of_other_services,
-            templates: self.templates.iter().map(CountedTemplate::told).collect(),
+            service_counts: counts.collect::<Vec<ServiceCount>>(),
+            course: self.course.clone().map(Course::from).unwrap_or_default(),
+            templates: self.templates.iter().map(TemplateCount::from).collect(),
             records_of_other_templates: self.records_of_other_templates,
             ties,
         }
@@ -153,19 +147,8 @@ impl PastIncident {
     fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
         let named = self.leading_edge.iter_mut().chain(&mut self.worst);
         named
-            .map(|origin| &mut origin.text)
+            .flat_map(Origin::texts_mut)
             .chain(self.templates.iter_mut().map(|template| &mut template.text))
-    }
-}
-
-impl CountedTemplate {
-    fn told(&self) -> TemplateCount {
-        TemplateCount {
-            template: TemplateKey(self.key),
-            text: Arc::from(self.text.as_str()),
-            records: self.records,
-            anomalous_records: self.anomalous_records,
-        }
     }
 }
 
@@ -173,7 +156,9 @@ impl CountedTemplate {
 mod tests {
     use prost::Message;
 
+    use super::super::incident::{FirstEpisode, Link};
     use super::*;
+    use crate::engine::text::TemplateKey;
 
     fn incident(status: Status) -> Incident {
         let record = |text: &str, severity_number| KeyRecord {
@@ -182,6 +167,7 @@ mod tests {
             template: TemplateKey(9),
             text: Arc::from(text),
             severity_number,
+            reason: Arc::from("like no line that is known"),
         };
         Incident {
             id: IncidentId::from_raw(7 << 30 | 1),
@@ -197,11 +183,33 @@ mod tests {
             last_time_unix_nano: 50,
             services: vec![Arc::from("cart"), Arc::from("pay")],
             records_of_other_services: 1,
+            service_counts: ["pay", "cart"]
+                .map(|service| ServiceCount {
+                    service: Arc::from(service),
+                    records: 6,
+                    first_time_unix_nano: 5,
+                })
+                .to_vec(),
+            course: Course::at(5, 12),
             templates: vec![TemplateCount {
                 template: TemplateKey(9),
                 text: Arc::from("card declined"),
                 records: 11,
                 anomalous_records: 10,
+                first_time_unix_nano: 5,
+                service: Arc::from("cart"),
+                severity_number: 13,
+                course: Course::at(5, 11),
+                first_episode: Some(FirstEpisode {
+                    time_unix_nano: 5,
+                    link: Some(Link {
+                        tie: Tie::SharedId,
+                        weight: 2.5,
+                        template: TemplateKey(8),
+                        service: Arc::from("pay"),
+                        first_time_unix_nano: 4,
+                    }),
+                }),
             }],
             records_of_other_templates: 1,
             ties: [1, 2, 3, 4, 5],

@@ -12,6 +12,9 @@ const WINDOW_NANO: u64 = BUCKET_NANO * BUCKETS as u64;
 /// A burst says no more than this, however large.
 const MAX_RATIO: f64 = 50.0;
 
+/// No value is larger: a little more than `ln(1 + MAX_RATIO)`.
+pub(super) const MAX_VALUE: f64 = 3.94;
+
 /// Counts of the last minute, and of all time before.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Window {

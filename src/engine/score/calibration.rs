@@ -123,7 +123,7 @@ impl Calibration {
 
     fn ascending(&self) -> Vec<f64> {
         let mut ascending: Vec<f64> = self.units.iter().map(|unit| f64::from(*unit)).collect();
-        ascending.sort_by(f64::total_cmp);
+        ascending.sort_unstable_by(f64::total_cmp);
         ascending
     }
 }

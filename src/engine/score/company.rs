@@ -62,6 +62,11 @@ pub(super) fn value(sighting: &Sighting<'_>) -> f64 {
     share * level.ln_1p() * ((rarity::value(sighting) - COMMON) / (MAX_SURPRISE - COMMON)).max(0.0)
 }
 
+/// No less than [`value`] of a record that is surprising by no more than this: `ln(1 + x) ≤ x`.
+pub(super) fn at_most(sighting: &Sighting<'_>, surprise: f64) -> f64 {
+    sighting.service.unrest.level * ((surprise - COMMON) / (MAX_SURPRISE - COMMON)).max(0.0)
+}
+
 pub(super) fn reason() -> String {
     "rare, together with other rare lines that speak of failure".to_owned()
 }

@@ -75,6 +75,9 @@ const COMPLAINT_SLOPE: f64 = 8.0;
 const COMPLAINT_EVEN: f64 = 0.7;
 const COMPLAINT_SEVERITY: f64 = 0.8;
 
+/// Where both log-odds are below this, their sum is below 0: by ln 2, and a twentieth for rounding.
+const SURELY: f64 = -0.75;
+
 impl Detector {
     /// All of them, in the order of [`Evidence::contributions`].
     pub const ALL: [Self; DETECTORS] = [
@@ -118,6 +121,11 @@ impl Detector {
         }
     }
 
+    /// The detector's value, of what it contributed.
+    pub fn value_of(self, contribution: f64) -> f64 {
+        contribution / self.weight()
+    }
+
     /// The value of a record that is nothing special: what a detector that is left out is taken to say.
     pub(super) fn neutral(self) -> f64 {
         match self {
@@ -151,6 +159,16 @@ impl Detector {
         value + (self.neutral() - value) * f64::from(unknown)
     }
 
+    /// No less than its value, of a record whose template was surprising by so much when the episode began; found at once.
+    fn at_most(self, sighting: &Sighting<'_>, surprise: f64) -> f64 {
+        match self {
+            Self::Autoencoder | Self::Neighbour | Self::Failure | Self::Severity => self.value(sighting),
+            Self::Rarity => surprise,
+            Self::Burst => burst::MAX_VALUE,
+            Self::Company => company::at_most(sighting, surprise),
+        }
+    }
+
     /// Why, in one short sentence, where this detector contributed most.
     pub(super) fn reason(self, sighting: &Sighting<'_>, nearest: Option<&str>) -> String {
         match self {
@@ -162,6 +180,32 @@ impl Detector {
             Self::Company => company::reason(),
         }
     }
+}
+
+impl Sighting<'_> {
+    /// Whether the evidence cannot but be that the record is normal: its log-odds are below 0 even if every detector says
+    /// the most it can. Without the logarithms of the evidence itself, as most records are not worth them.
+    pub(super) fn is_surely_normal(&self, on: &[bool; DETECTORS], usual: f64, surprise: f64) -> bool {
+        let mut news = NEWS_BIAS;
+        let mut complaint = f64::NEG_INFINITY;
+        for (detector, on) in Detector::ALL.into_iter().zip(on) {
+            let value = if *on {
+                detector.at_most(self, surprise)
+            } else {
+                detector.neutral()
+            };
+            news += detector.weight() * value;
+            if detector == Detector::Failure && *on {
+                complaint = complaint_of(value, self.severity_number);
+            }
+        }
+        news - usual < SURELY && complaint < SURELY
+    }
+}
+
+/// Log-odds that a text which sounds so much like failure is a complaint.
+fn complaint_of(failing: f64, severity_number: i32) -> f64 {
+    COMPLAINT_SLOPE * (failing - COMPLAINT_EVEN) + COMPLAINT_SEVERITY * severity::vote(severity_number)
 }
 
 impl Evidence {
@@ -181,8 +225,7 @@ impl Evidence {
             *contribution = detector.weight() * value;
             evidence.news += *contribution;
             if detector == Detector::Failure && *on {
-                evidence.complaint = COMPLAINT_SLOPE * (value - COMPLAINT_EVEN)
-                    + COMPLAINT_SEVERITY * severity::vote(sighting.severity_number);
+                evidence.complaint = complaint_of(value, sighting.severity_number);
             }
         }
         evidence

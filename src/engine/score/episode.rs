@@ -50,7 +50,10 @@ pub(super) struct Episode {
     pub(super) suppressed: bool,
 }
 
-/// What a record's count falls to with each further record.
+/// What a record's count falls to with the next record: `decay(1.0)`.
+pub(super) const DECAY: f64 = 0.999_996_534_270_102_8;
+
+/// What a record's count falls to with further records.
 pub(super) fn decay(records: f64) -> f64 {
     (-records / HALF_LIFE_RECORDS).exp2()
 }
@@ -91,5 +94,15 @@ impl Series {
             anomaly: None,
             suppressed: false,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decay_of_one_record_is_that_of_one() {
+        assert_eq!(DECAY, decay(1.0));
     }
 }

@@ -268,7 +268,7 @@ impl Scorer {
             detectors: detectors
                 .map(|(detector, contribution)| Contribution {
                     detector,
-                    value: contribution / detector.weight(),
+                    value: detector.value_of(contribution),
                     weight: detector.weight(),
                     contribution,
                 })

@@ -92,6 +92,25 @@ impl fmt::Display for Note {
     }
 }
 
+/// A template's place among all that is remembered, for the records of a batch: until the next template is observed.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    pub(super) key: TemplateKey,
+    /// Its place in the templates.
+    pub(super) template: u32,
+    /// The service of the record before, and the place of its series.
+    pub(super) series: Option<(ServiceId, u32)>,
+}
+
+/// What is asked of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Everything that is thought of it.
+    Judgement,
+    /// Whether it is anomalous.
+    Anomaly,
+}
+
 /// What a record does to the verdict of its episode.
 pub(super) enum Change {
     /// It stays as it is.
@@ -112,21 +131,53 @@ impl Scorer {
         severity_number: i32,
         time_unix_nano: u64,
     ) -> Option<Judgement> {
+        let mut seat = self.seat(key);
+        self.judge(seat.as_mut(), id, severity_number, time_unix_nano, Wanted::Judgement)
+    }
+
+    /// The same for the next record of a template that has a seat, where only its anomaly is asked for: of most records it is
+    /// plain that they have none. What is remembered is the same to the bit.
+    pub fn mark(
+        &mut self,
+        seat: Option<&mut Seat>,
+        id: ServiceId,
+        severity_number: i32,
+        time_unix_nano: u64,
+    ) -> Option<Arc<Anomaly>> {
+        self.judge(seat, id, severity_number, time_unix_nano, Wanted::Anomaly)?
+            .anomaly
+    }
+
+    fn judge(
+        &mut self,
+        seat: Option<&mut Seat>,
+        id: ServiceId,
+        severity_number: i32,
+        time_unix_nano: u64,
+        wanted: Wanted,
+    ) -> Option<Judgement> {
         self.records += 1;
+        let seat = seat?;
+        let key = seat.key;
         let judge = self.judge.as_ref();
-        let template = self.templates.by_key.get_mut(&key)?;
+        let template = self.templates.by_key.at_mut(seat.template)?;
         let service = self.services.get_mut(id)?;
-        let series = self.series.entry((key, id)).or_default();
-        if let (Some(judge), Some(embedding)) = (judge, &template.embedding)
-            && template.assessment.generation != judge.generation
-        {
-            template.assessment = judge.assess(key, embedding);
-        }
+        let place = match seat.series {
+            Some((of, place)) if of == id => place,
+            _ => self.series.place_or_insert((key, id), Series::default),
+        };
+        seat.series = Some((id, place));
+        let series = self.series.at_mut(place)?;
         let failing = f64::from(template.failing.unwrap_or(0.0));
         let grave = failing > failure::GRAVE || severity_number >= severity::ERROR;
         let first_sight = series.episode.number == 0;
         let begins = series.begins_episode(time_unix_nano, judge.is_some());
         if begins {
+            if let (Some(judge), Some(embedding)) = (judge, &template.embedding)
+                && template.assessment.generation != judge.generation
+            {
+                template.assessment = judge.assess(key, embedding);
+            }
             self.episodes += 1;
             series.begin(
                 self.episodes,
@@ -157,12 +208,23 @@ impl Scorer {
             severity_number,
             grave,
         };
-        let evidence = Evidence::of(&sighting, &self.on);
-        let log_odds = evidence.log_odds(usual);
         let surprise = rarity::surprise(series.episode.known, self.stream.records);
         let judged = judge.filter(|_| template.embedding.is_some());
         let said = self.opinions.of(key, &service.name, time_unix_nano);
+        let episode = &series.episode;
+        let goes_on = !begins && said.is_none() && episode.anomaly.is_none();
+        let is_plain = wanted == Wanted::Anomaly
+            && goes_on
+            && (judged.is_none() || episode.suppressed || sighting.is_surely_normal(&self.on, usual, surprise));
+        let (evidence, log_odds) = if is_plain {
+            (Evidence::default(), f64::NEG_INFINITY)
+        } else {
+            let evidence = Evidence::of(&sighting, &self.on);
+            let log_odds = evidence.log_odds(usual);
+            (evidence, log_odds)
+        };
         let change = match (said, judged) {
+            (None, _) if is_plain => Change::Stay,
             (Some(said), _) => opinion::overrule(said),
             (None, None) => Change::Stay,
             (None, Some(judge)) => {

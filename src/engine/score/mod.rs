@@ -25,6 +25,7 @@ mod listing;
 mod neighbour;
 mod notebook;
 mod opinion;
+mod places;
 mod rarity;
 mod service;
 mod settings;
@@ -32,7 +33,7 @@ mod severity;
 mod state;
 mod templates;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{embed::Embedding, opinions::Opinions, text::TemplateKey};
 pub use autoencoder::Activation;
@@ -44,11 +45,12 @@ pub use explain::{Explanation, Hypothesis, Outcome, Side};
 pub use failure::Committee;
 use fit::Known;
 pub use fit::{FitJob, Fitted};
-pub use judge::{Anomaly, Judgement, Note};
+pub use judge::{Anomaly, Judgement, Note, Seat};
 pub use listing::KnownTemplate;
 pub use notebook::{notebook_verdicts, percentile};
 use opinion::Admission;
 pub use opinion::SAID_TO_BE_REAL;
+use places::Places;
 pub use service::ServiceId;
 use service::{Services, Stream};
 pub use settings::Settings;
@@ -125,7 +127,7 @@ pub struct Scorer {
     committee: Option<Committee>,
     opinions: Opinions,
     templates: Templates,
-    series: BTreeMap<(TemplateKey, ServiceId), Series>,
+    series: Places<(TemplateKey, ServiceId), Series>,
     services: Services,
     stream: Stream,
     calibration: Calibration,
@@ -157,7 +159,7 @@ impl Scorer {
             committee: None,
             opinions: Opinions::default(),
             templates: Templates::default(),
-            series: BTreeMap::new(),
+            series: Places::default(),
             services: Services::default(),
             stream: Stream::default(),
             calibration: Calibration::default(),
@@ -202,7 +204,7 @@ impl Scorer {
     ) {
         self.latest_unix_nano = self.latest_unix_nano.max(time_unix_nano);
         let template = self.templates.observe(key, text, count, time_unix_nano, self.records);
-        if template.embedding.is_none()
+        if let Some(template) = template.filter(|template| template.embedding.is_none())
             && let Some(embedding) = embedding
         {
             template.failing = self.committee.as_ref().map(|committee| committee.hear(embedding));
@@ -220,6 +222,16 @@ impl Scorer {
                 self.series.remove(&key);
             }
         }
+    }
+
+    /// The seat of a template that was observed, for [`Scorer::mark`].
+    pub fn seat(&self, key: TemplateKey) -> Option<Seat> {
+        let template = self.templates.by_key.place_of(&key)?;
+        Some(Seat {
+            key,
+            template,
+            series: None,
+        })
     }
 
     /// The service of this name, for [`Scorer::record`].
@@ -322,10 +334,12 @@ impl Scorer {
             Some(judge) => {
                 let (fitted_records, fitted_templates) = (judge.records, judge.bank.len());
                 self.look_at = self.records + (self.records / 100).max(100);
-                let templates = self.templates.by_key.iter();
-                let admitted = templates.filter(|(key, template)| self.admits(**key, template));
-                let admitted = admitted.count().min(MAX_BANK);
-                let grown = admitted * 4 >= fitted_templates * 5 + 16;
+                let suffices = |templates: usize| templates.min(MAX_BANK) * 4 >= fitted_templates * 5 + 16;
+                // Only embedded templates are admitted: where even all of them would not suffice, none is looked at.
+                let grown = suffices(self.templates.embedded) && {
+                    let templates = self.templates.by_key.iter();
+                    suffices(templates.filter(|(key, template)| self.admits(**key, template)).count())
+                };
                 let doubled = self.records >= fitted_records.saturating_mul(2) && self.records >= fitted_records + 500;
                 grown || doubled
             }

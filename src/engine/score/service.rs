@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{calibration::Calibration, company::Unrest, episode::decay};
+use super::{calibration::Calibration, company::Unrest, episode::DECAY};
 
 /// Services that are told apart.
 const MAX_SERVICES: usize = 4096;
@@ -141,7 +141,7 @@ impl Stream {
         if self.records == 0.0 {
             self.first_unix_nano = time_unix_nano;
         }
-        self.records = self.records * decay(1.0) + 1.0;
+        self.records = self.records * DECAY + 1.0;
         let fading = 1.0 - 1.0 / NEWS_FADING_RECORDS;
         self.news = self.news * fading + f64::from(u8::from(harmless_news));
         self.news_records = self.news_records * fading + 1.0;

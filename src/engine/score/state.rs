@@ -7,7 +7,7 @@
 mod forget;
 mod messages;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Activation, Anomaly, Fitted, Scorer, Settings,
@@ -90,18 +90,16 @@ impl Scorer {
     /// The state is not one that [`Scorer::export`] gave.
     pub fn restore(settings: Settings, state: ScorerState) -> Result<Self, UnusableState> {
         let mut scorer = Self::new(settings);
-        let mut by_touch = BTreeSet::new();
+        let count = state.templates.len();
         for template in state.templates {
             let key = TemplateKey(template.key);
-            by_touch.insert((template.touched, key));
             let template = template.restore()?;
             scorer.templates.embedded += usize::from(template.embedding.is_some());
             scorer.templates.by_key.insert(key, template);
         }
-        if by_touch.len() != scorer.templates.by_key.len() {
+        if scorer.templates.by_key.len() != count {
             return Err(UnusableState("the list of templates"));
         }
-        scorer.templates.by_touch = by_touch;
         scorer.templates.go_on_from(state.observations);
         scorer.templates.evicted = state.evicted;
         scorer.services.all = state.services.into_iter().map(ServiceState::restore).collect();
@@ -114,6 +112,18 @@ impl Scorer {
         }
         scorer.calibration = state.calibration.map(CalibrationState::restore).unwrap_or_default();
         scorer.judge = state.judge.map(FittedState::restore).transpose()?;
+        // A template of the bank that is still remembered was one value before, and is again.
+        for known in scorer.judge.iter_mut().flat_map(|judge| &mut judge.bank) {
+            let Some(template) = scorer.templates.by_key.get(&known.key) else {
+                continue;
+            };
+            if template.text == known.text {
+                known.text = Arc::clone(&template.text);
+            }
+            if let Some(embedding) = template.embedding.as_ref().filter(|own| **own == known.embedding) {
+                known.embedding = embedding.clone();
+            }
+        }
         scorer.records = state.records;
         scorer.episodes = state.episodes;
         scorer.latest_unix_nano = state.latest_unix_nano;

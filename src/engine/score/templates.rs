@@ -2,12 +2,13 @@
 //!
 //! Promises: bounded; the template not seen for longest is forgotten first, and counted.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
+use super::places::Places;
 use crate::engine::{embed::Embedding, text::TemplateKey};
+
+/// So many entries that are passed over are kept however few templates there are.
+const MIN_PASSED_OVER: usize = 64;
 
 /// What is remembered of a template.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,11 +49,11 @@ pub(super) struct Assessment {
 }
 
 /// The templates.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Templates {
-    pub(super) by_key: BTreeMap<TemplateKey, Template>,
-    /// Templates by `touched`.
-    pub(super) by_touch: BTreeSet<(u64, TemplateKey)>,
+    pub(super) by_key: Places<TemplateKey, Template>,
+    /// In the order of `touched`, with their places; who was touched again since is passed over.
+    by_touch: VecDeque<(u64, TemplateKey, u32)>,
     pub(super) observations: u64,
     pub(super) embedded: usize,
     pub(super) evicted: u64,
@@ -62,15 +63,38 @@ pub(super) struct Templates {
     pub(super) orphaned: usize,
 }
 
+/// The order of touches follows from the templates.
+impl PartialEq for Templates {
+    fn eq(&self, other: &Self) -> bool {
+        let counts = |it: &Self| {
+            (
+                it.observations,
+                it.embedded,
+                it.evicted,
+                it.restored_observations,
+                it.orphaned,
+            )
+        };
+        self.by_key == other.by_key && counts(self) == counts(other)
+    }
+}
+
 impl Templates {
     /// What was observed so far was observed by a process before.
     pub(super) fn go_on_from(&mut self, observations: u64) {
         self.observations = observations;
         self.restored_observations = observations;
+        let by_touch = self.by_key.iter().map(|(key, template)| (template.touched, *key));
+        let mut by_touch: Vec<(u64, TemplateKey)> = by_touch.collect();
+        by_touch.sort_unstable();
+        let placed = by_touch
+            .into_iter()
+            .filter_map(|(touched, key)| Some((touched, key, self.by_key.place_of(&key)?)));
+        self.by_touch = placed.collect();
         self.orphaned = self
             .by_key
-            .values()
-            .filter(|template| template.embedding.is_none())
+            .iter()
+            .filter(|(_, template)| template.embedding.is_none())
             .count();
     }
 
@@ -82,14 +106,10 @@ impl Templates {
         count: u64,
         time_unix_nano: u64,
         record: u64,
-    ) -> &mut Template {
+    ) -> Option<&mut Template> {
         self.observations += 1;
         let now = self.observations;
-        let restored = self.restored_observations;
-        if self.by_key.get(&key).is_some_and(|known| known.is_orphaned(restored)) {
-            self.orphaned -= 1;
-        }
-        let template = self.by_key.entry(key).or_insert_with(|| Template {
+        let place = self.by_key.place_or_insert(key, || Template {
             text: text(),
             embedding: None,
             failing: None,
@@ -101,22 +121,33 @@ impl Templates {
             flagged_unix_nano: None,
             assessment: Assessment::default(),
         });
-        self.by_touch.remove(&(template.touched, key));
-        self.by_touch.insert((now, key));
+        let template = self.by_key.at_mut(place)?;
+        self.orphaned -= usize::from(template.is_orphaned(self.restored_observations));
         template.touched = now;
         template.lines = template.lines.saturating_add(count);
         template.last_seen_unix_nano = template.last_seen_unix_nano.max(time_unix_nano);
-        template
+        self.by_touch.push_back((now, key, place));
+        if self.by_touch.len() > 2 * self.by_key.len() + MIN_PASSED_OVER {
+            let templates = &self.by_key;
+            self.by_touch
+                .retain(|(touched, _, place)| templates.at(*place).is_some_and(|it| it.touched == *touched));
+        }
+        self.by_key.at_mut(place)
     }
 
     /// Forgets the template not seen for longest; returns which it was.
     pub(super) fn forget_oldest(&mut self) -> Option<TemplateKey> {
-        let (_, key) = self.by_touch.pop_first()?;
-        if let Some(template) = self.by_key.remove(&key) {
-            self.evicted += 1;
-            self.orphaned -= usize::from(template.is_orphaned(self.restored_observations));
-            self.embedded -= usize::from(template.embedding.is_some());
+        loop {
+            let (touched, key, place) = self.by_touch.pop_front()?;
+            if self.by_key.at(place).is_none_or(|template| template.touched != touched) {
+                continue;
+            }
+            if let Some(template) = self.by_key.remove(&key) {
+                self.evicted += 1;
+                self.orphaned -= usize::from(template.is_orphaned(self.restored_observations));
+                self.embedded -= usize::from(template.embedding.is_some());
+            }
+            return Some(key);
         }
-        Some(key)
     }
 }

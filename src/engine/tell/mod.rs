@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{
-        correlate::{Ending, Incident, IncidentId, KeyRecord, TemplateCount},
+        correlate::{Course, Ending, Incident, IncidentId, KeyRecord, TemplateCount},
         tenant::Tenant,
         text::TemplateKey,
     };
@@ -87,6 +87,7 @@ mod tests {
             template: TemplateKey::of(text),
             text: Arc::from(text),
             severity_number,
+            reason: Arc::from(""),
         }
     }
 
@@ -106,11 +107,18 @@ mod tests {
             last_time_unix_nano: START + 432 * SECOND,
             services: vec![Arc::from("db"), Arc::from("web")],
             records_of_other_services: 0,
+            service_counts: Vec::new(),
+            course: Course::default(),
             templates: vec![TemplateCount {
                 template: TemplateKey::of(full),
                 text: Arc::from(full),
                 records: 42,
                 anomalous_records: 12,
+                first_time_unix_nano: 0,
+                service: Arc::from(""),
+                severity_number: 0,
+                course: Course::default(),
+                first_episode: None,
             }],
             records_of_other_templates: 0,
             ties: [2, 0, 1, 0, 0],
@@ -212,6 +220,11 @@ mod tests {
                 text: Arc::from(&*long),
                 records: 2,
                 anomalous_records: 1,
+                first_time_unix_nano: 0,
+                service: Arc::from(""),
+                severity_number: 0,
+                course: Course::default(),
+                first_episode: None,
             })
             .collect();
         let report = Report::of(&Tenant::named(&long), &change(Happened::Opened, large), "incident_id");

@@ -34,6 +34,14 @@ const MAX_JSON_BYTES: usize = 65_536;
 /// Longest string that is kept before shortening, as a multiple of `max_text_bytes`: room for a stack trace's frames.
 const SLACK: usize = 8;
 
+/// What was thrown, and what it said.
+const EXCEPTION: [&str; 2] = ["exception.type", "exception.message"];
+
+/// Whether the record tells of an exception beside its body.
+pub(super) fn has_exception(record: &Record<'_>) -> bool {
+    EXCEPTION.iter().any(|key| record.last_text(key).is_some())
+}
+
 /// Writes the canonical text of `record` to `out`, which is cleared first.
 pub(super) fn write(record: &Record<'_>, settings: &Settings, out: &mut String) -> Oddities {
     out.clear();
@@ -220,14 +228,10 @@ impl Writer<'_, '_> {
 
     /// `exception.type: exception.message`, as far as the text does not say it already.
     fn exception(&mut self, record: &Record<'_>) {
-        let (mut kind, mut message): (&[u8], &[u8]) = (b"", b"");
-        for (key, value) in record.attributes() {
-            match (key, value) {
-                (b"exception.type", Value::String(text)) => kind = text,
-                (b"exception.message", Value::String(text)) => message = text,
-                _ => {}
-            }
+        if !has_exception(record) {
+            return;
         }
+        let (kind, message) = EXCEPTION.map(|key| record.last_text(key).unwrap_or_default()).into();
         for (part, separator) in [(kind, " "), (message, if kind.is_empty() { " " } else { ": " })] {
             let part = self.decode(part);
             self.add(&part, separator);
@@ -256,6 +260,10 @@ impl Writer<'_, '_> {
         let limit = self.room.max(MAX_JSON_BYTES);
         self.odd.truncated |= bytes.len() > limit;
         let bytes = bytes.get(..limit).unwrap_or(bytes);
+        // Nearly all is UTF-8, and to see that is quicker than to mend it.
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Cow::Borrowed(text);
+        }
         let text = String::from_utf8_lossy(bytes);
         // A character that the limit cut in two is not the sender's fault.
         self.odd.invalid_utf8 |=

@@ -1,11 +1,11 @@
 //! Ids that a record shares with others of one request, trace or thing: found by key, or by their look.
 //!
-//! In: a record and its text. Out: hashes of its ids, at most [`MAX_IDS`], the more telling first: trace, span, attributes
+//! In: a record, and its text. Out: hashes of its ids, at most [`MAX_IDS`], the more telling first: trace, span, attributes
 //! named as ids of requests, then UUIDs and long hexadecimal words of the text. Promises: an id is the same whether
 //! written with dashes or without, in whichever case, in a field, an attribute or a text. Absent on purpose: whether an id
 //! tells anything; one that is in everything (a tenant's, a host's) does not, and only the stream shows which are.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::view::{Record, Value};
 
@@ -17,6 +17,9 @@ const LOOKED_AT: usize = 4096;
 const DIGITS: usize = 16;
 /// Longer words are content.
 const MAX_DIGITS: usize = 64;
+
+/// Longest value of an attribute that is an id.
+const MAX_ID_BYTES: usize = 128;
 
 /// Endings of attribute names that hold ids, lower case, without `-`, `_` and `.`.
 const NAMES: [&str; 8] = [
@@ -30,32 +33,43 @@ const NAMES: [&str; 8] = [
     "jobid",
 ];
 
-/// Adds the ids of a record with this text to `ids`; how many.
-pub fn shared_ids(record: &Record<'_>, text: &str, ids: &mut Vec<u64>) -> usize {
+/// Adds the ids of a record, whose text has these, to `ids`; how many.
+pub fn shared_ids(record: &Record<'_>, of_text: &[u64], ids: &mut Vec<u64>) -> usize {
     let before = ids.len();
-    let mut found = |id: u64| {
-        let of_record = ids.get(before..).unwrap_or_default();
-        if of_record.len() < MAX_IDS && !of_record.contains(&id) {
-            ids.push(id);
-        }
-    };
+    let mut found = |id| add(id, before, ids);
     for bytes in [record.trace_id, record.span_id] {
         if matches!(bytes.len(), 8 | 16) && bytes.iter().any(|byte| *byte != 0) {
             found(of_bytes(bytes));
         }
     }
-    for (name, value) in record.attributes() {
+    for (name, value) in record.attributes_like_ids() {
         if is_id_name(name)
             && let Value::String(value) = value
             && !value.is_empty()
-            && value.len() <= 128
+            && value.len() <= MAX_ID_BYTES
         {
             found(of_written(value));
         }
     }
-    let end = text.floor_char_boundary(LOOKED_AT);
-    in_text(text.get(..end).unwrap_or_default().as_bytes(), &mut found);
+    of_text.iter().copied().for_each(found);
     ids.len() - before
+}
+
+/// Adds the ids of a text to `ids`; how many. They are a function of the text alone.
+pub fn ids_of_text(text: &str, ids: &mut Vec<u64>) -> usize {
+    let before = ids.len();
+    let end = text.floor_char_boundary(LOOKED_AT);
+    let looked_at = text.get(..end).unwrap_or_default();
+    in_text(looked_at.as_bytes(), &mut |id| add(id, before, ids));
+    ids.len() - before
+}
+
+/// Adds an id to those from `start` on, unless it is among them or they are enough.
+fn add(id: u64, start: usize, ids: &mut Vec<u64>) {
+    let known = ids.get(start..).unwrap_or_default();
+    if known.len() < MAX_IDS && !known.contains(&id) {
+        ids.push(id);
+    }
 }
 
 fn is_id_name(name: &[u8]) -> bool {
@@ -75,10 +89,18 @@ fn is_id_name(name: &[u8]) -> bool {
 
 /// UUIDs and long words of hexadecimal digits.
 fn in_text(text: &[u8], found: &mut impl FnMut(u64)) {
-    for word in text.split(|byte| !byte.is_ascii_hexdigit() && *byte != b'-') {
-        if word.len() < DIGITS {
+    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    let mut start = 0;
+    // Looked at from its end, a window without a word is passed in a few steps.
+    while let Some(window) = text.get(start..start + DIGITS) {
+        if let Some(last) = window.iter().rposition(|byte| !is_part(byte)) {
+            start += last + 1;
             continue;
         }
+        let rest = text.get(start..).unwrap_or_default();
+        let word = rest.get(..rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len()));
+        let word = word.unwrap_or_default();
+        start += word.len() + 1;
         // Dashes may also join an id to its surroundings: `req-8f14e45f-…`.
         let is_uuid = |word: &[u8]| {
             let groups = word.split(|byte| *byte == b'-').map(<[u8]>::len);
@@ -102,28 +124,40 @@ fn in_text(text: &[u8], found: &mut impl FnMut(u64)) {
 }
 
 fn of_bytes(bytes: &[u8]) -> u64 {
-    let mut hash = Xxh3::new();
-    for byte in bytes {
-        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        hash.update(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    hash.digest()
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    hash(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]))
 }
 
 /// An id as it is written, behind `req-` and the like.
 fn of_written(id: &[u8]) -> u64 {
     let id = id.strip_prefix(b"req-").unwrap_or(id);
-    let mut hash = Xxh3::new();
-    for byte in id.iter().filter(|byte| **byte != b'-') {
-        hash.update(&[byte.to_ascii_lowercase()]);
+    let written = id.iter().filter(|byte| **byte != b'-');
+    hash(written.map(u8::to_ascii_lowercase))
+}
+
+/// Of at most [`MAX_ID_BYTES`] letters.
+fn hash(letters: impl Iterator<Item = u8>) -> u64 {
+    let mut whole = [0; MAX_ID_BYTES];
+    let mut length = 0;
+    for (place, letter) in whole.iter_mut().zip(letters) {
+        *place = letter;
+        length += 1;
     }
-    hash.digest()
+    xxh3_64(whole.get(..length).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use opentelemetry_proto::tonic::{
+        collector::logs::v1::ExportLogsServiceRequest,
+        common::v1::{AnyValue, KeyValue, any_value},
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    };
+    use prost::Message;
+
     use super::*;
+    use crate::engine::view::View;
 
     fn ids_in(text: &str) -> Vec<u64> {
         let mut ids = Vec::new();
@@ -151,6 +185,43 @@ mod tests {
             "commit 8f14e45",
         ] {
             assert!(ids_in(text).is_empty(), "{text}");
+        }
+    }
+
+    /// Which attributes are looked at at all is decided when a request is checked.
+    #[test]
+    fn attributes_named_as_ids_are_found_in_any_spelling() {
+        for name in [
+            "X-Request-Id",
+            "traceId",
+            "com.acme.job.id",
+            "SPAN__ID",
+            "req-id",
+            "operation.ID",
+        ] {
+            let attribute = KeyValue {
+                key: name.to_owned(),
+                value: Some(AnyValue {
+                    value: Some(any_value::Value::StringValue("8f14e45f".to_owned())),
+                }),
+                ..KeyValue::default()
+            };
+            let record = LogRecord {
+                attributes: vec![attribute],
+                ..LogRecord::default()
+            };
+            let scope_logs = vec![ScopeLogs {
+                log_records: vec![record],
+                ..ScopeLogs::default()
+            }];
+            let resource_logs = vec![ResourceLogs {
+                scope_logs,
+                ..ResourceLogs::default()
+            }];
+            let bytes = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+            let mut ids = Vec::new();
+            shared_ids(&View::parse(&bytes).unwrap().record(0).unwrap(), &[], &mut ids);
+            assert_eq!(ids, [of_written(b"8f14e45f")], "{name}");
         }
     }
 

@@ -17,17 +17,19 @@ mod mask;
 mod prefix;
 mod rules;
 mod settings;
+mod shape;
 mod trace;
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::view::{Record, Resource};
-pub use ids::shared_ids;
+use super::view::{Record, Resource, Value};
+pub use ids::{ids_of_text, shared_ids};
 pub use mask::{MAX_TEMPLATE_BYTES, mask};
 pub use rules::{Glob, MaskingRule, Matcher, Pattern, Placeholder};
 pub use settings::{ServiceSettings, Settings};
+pub use shape::Shapes;
 
 /// Identifies a template: the xxh3-64 hash of its text. Stable across runs and machines.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +96,10 @@ pub struct Reader<'s> {
     settings: &'s Settings,
     canonical: String,
     template: String,
+    shapes: Option<&'s Shapes>,
+    shape: Vec<u8>,
+    /// The template of the record read last, where its body's shape was known.
+    recalled: Arc<str>,
 }
 
 impl<'s> Reader<'s> {
@@ -103,6 +109,17 @@ impl<'s> Reader<'s> {
             settings,
             canonical: String::new(),
             template: String::new(),
+            shapes: None,
+            shape: Vec::new(),
+            recalled: Arc::from(""),
+        }
+    }
+
+    /// One that looks templates up by the shape of bodies, and adds to what is known of them.
+    pub fn with_shapes(settings: &'s Settings, shapes: &'s Shapes) -> Self {
+        Self {
+            shapes: Some(shapes),
+            ..Self::new(settings)
         }
     }
 
@@ -112,7 +129,19 @@ impl<'s> Reader<'s> {
     }
 
     /// The text of this record, until the next one is read.
-    pub fn read(&mut self, record: &Record<'_>) -> Text<'_> {
+    pub fn read<'r>(&'r mut self, record: &Record<'r>) -> Text<'r> {
+        let body = self.shaped(record);
+        if let Some((body, shapes)) = body
+            && let Some(known) = shapes.recall(&self.shape)
+        {
+            self.recalled = known.template;
+            return Text {
+                canonical: body,
+                template: &self.recalled,
+                key: known.key,
+                odd: Oddities::default(),
+            };
+        }
         let odd = canonical::write(record, self.settings, &mut self.canonical);
         let ruled = rules::masked(&self.settings.masking_rules, &self.canonical);
         let template: &str = if self.settings.masking {
@@ -124,12 +153,40 @@ impl<'s> Reader<'s> {
         } else {
             &self.canonical
         };
+        let key = TemplateKey::of(template);
+        if let Some((body, shapes)) = body
+            && *body == self.canonical
+            && odd == Oddities::default()
+        {
+            shapes.remember(&self.shape, key, template);
+        }
         Text {
             canonical: &self.canonical,
             template,
-            key: TemplateKey::of(template),
+            key,
             odd,
         }
+    }
+
+    /// The body of a record whose template is a function of the body's shape, unless the body is not all of what the record says;
+    /// the shape itself is in `self.shape`.
+    fn shaped<'r>(&mut self, record: &Record<'r>) -> Option<(&'r str, &'s Shapes)> {
+        let shapes = self.shapes?;
+        let settings = self.settings;
+        let body = body_alone(record).filter(|body| body.len() <= settings.max_text_bytes)?;
+        let ruled = settings.masking && settings.masking_rules.is_empty();
+        if !ruled || !shape::write(body, &mut self.shape) {
+            return None;
+        }
+        Some((std::str::from_utf8(body).ok()?, shapes))
+    }
+}
+
+/// The body of a record whose text is a function of that body alone: a string, without an exception or an event's name beside it.
+pub fn body_alone<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
+    match record.body {
+        Value::String(body) if record.event_name.is_empty() && !canonical::has_exception(record) => Some(body),
+        _ => None,
     }
 }
 
@@ -146,6 +203,11 @@ impl<'s> Matching<'s> {
     pub fn new(matchers: &'s [Matcher], resource: Option<&Resource<'_>>) -> Self {
         let all = resource.is_some_and(|resource| matchers.iter().any(|matcher| matcher.meets_resource(resource)));
         Matching { matchers, all }
+    }
+
+    /// Does it depend on what a record says?
+    pub fn reads_text(&self) -> bool {
+        !self.all && self.matchers.iter().any(Matcher::reads_text)
     }
 
     /// Is the record met, whatever it says?

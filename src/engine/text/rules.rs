@@ -243,6 +243,11 @@ impl From<Matcher> for Written {
 }
 
 impl Matcher {
+    /// Does it depend on what a record says?
+    pub(super) fn reads_text(&self) -> bool {
+        matches!(self, Matcher::Text(_))
+    }
+
     /// Are all records of the resource meant?
     pub(super) fn meets_resource(&self, resource: &Resource<'_>) -> bool {
         match self {

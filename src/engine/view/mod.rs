@@ -26,7 +26,7 @@ pub use record::{Record, Resource};
 pub use signal::Signal;
 pub use validate::{MAX_DEPTH, Message};
 pub use value::{KeyValueList, Value, ValueList};
-pub use written::{rfc3339, severity_name};
+pub use written::{is_obeyed, rfc3339, severity_name};
 
 pub(super) use record::ATTRIBUTES;
 pub(super) use value::last_key;
@@ -184,21 +184,14 @@ impl<'a> View<'a> {
     }
 
     fn read(&self, record: &RecordRange) -> Record<'a> {
-        Record::read(record.envelope.of(self.bytes), record.resource as usize)
+        let index = record.resource as usize;
+        Record::read(record.envelope.of(self.bytes), index, record.key_marks)
     }
 
     /// The name of each scope, empty where there is none, and the indices of its records; in wire order.
     pub fn scopes(&self) -> impl Iterator<Item = (&'a [u8], Range<usize>)> + '_ {
         let records = self.scopes.iter().map(Parent::children);
         self.scope_names.iter().copied().zip(records)
-    }
-
-    /// Whether the record at `index` has an attribute with this key; quick where it has not.
-    pub fn has_attribute(&self, index: usize, key: &str) -> bool {
-        let marks = KeyMarks::of(key.as_bytes());
-        let record = self.records.get(index);
-        let record = record.filter(|record| record.key_marks.may_contain(marks));
-        record.is_some_and(|record| self.read(record).attribute(key).is_some())
     }
 
     /// How many records each resource has, in wire order.
@@ -284,9 +277,13 @@ fn check_record(mut cursor: Cursor<'_>) -> Result<KeyMarks, Malformed> {
     Ok(key_marks)
 }
 
-/// The keys of a record's attributes as a Bloom filter: one bit in each half for each.
-#[derive(Copy, Clone, Debug)]
+/// The keys of a record's attributes as a Bloom filter, one bit in each half for each; the highest bit says that one ends with an
+/// `id` that stands alone, or behind a letter as in `traceid`, `spanid`, `requestid`, `reqid` and `jobid`.
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub(super) struct KeyMarks(u64, u64);
+
+/// The bit of a key that may be an id's name.
+const LIKE_AN_ID: u64 = 1 << 63;
 
 impl KeyMarks {
     /// No key.
@@ -297,7 +294,8 @@ impl KeyMarks {
         let (first, last) = (key.first().copied().unwrap_or(0), key.last().copied().unwrap_or(0));
         let mix = (key.len() as u64) << 16 | u64::from(first) << 8 | u64::from(last);
         let hash = mix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        KeyMarks(1 << (hash >> 58), 1 << (hash >> 52 & 63))
+        let like_an_id = if may_name_an_id(key) { LIKE_AN_ID } else { 0 };
+        KeyMarks(1 << ((hash >> 58) % 63) | like_an_id, 1 << (hash >> 52 & 63))
     }
 
     #[inline]
@@ -309,8 +307,22 @@ impl KeyMarks {
     /// False when a key with the marks `other` is not among these; true almost always means that it is.
     #[inline]
     pub fn may_contain(self, other: KeyMarks) -> bool {
-        self.0 & other.0 != 0 && self.1 & other.1 != 0
+        self.0 & other.0 == other.0 && self.1 & other.1 == other.1
     }
+
+    /// False when no key may be the name of an id.
+    #[inline]
+    pub fn may_name_an_id(self) -> bool {
+        self.0 & LIKE_AN_ID != 0
+    }
+}
+
+/// False when the key is certainly not the name of an id of a request, trace, job or the like: `pid` and `uid` are none.
+#[inline]
+pub(super) fn may_name_an_id(key: &[u8]) -> bool {
+    let mut letters = key.iter().rev().filter(|byte| !matches!(byte, b'-' | b'_' | b'.'));
+    let mut is = |wanted: &[u8]| letters.next().is_some_and(|letter| wanted.contains(&(letter | 0x20)));
+    is(b"d") && is(b"i") && is(b"entqb")
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The short way: checks the fields of a record as nearly every sender writes them, in a few comparisons each.
 //!
 //! Enters: the bytes at a field of a LogRecord. Leaves: the bytes behind the field, when it is certainly in order; `None`
-//! says nothing about the field, `validate` then looks at it thoroughly (and finds the defect, if there is one).
+//! says nothing about the field, `validate` then looks at it thoroughly (and finds the defect, if there is one). The same for
+//! an attribute of one key and one string.
 //!
 //! Promises: never says yes where `validate` would say no. Handles one-byte keys and one- and two-byte lengths.
 //! Deliberately absent: lists in values, and everything rare.
 
-use super::KeyMarks;
+use super::{KeyMarks, value::Value};
 
 /// Keys on the wire: field number << 3 | wire type.
 mod key {
@@ -71,7 +72,14 @@ pub(super) fn skip_attribute(bytes: &[u8]) -> Option<&[u8]> {
 /// A KeyValue of a key and one plain value, and nothing else.
 #[inline(always)]
 fn attribute_marks(attribute: &[u8]) -> Option<KeyMarks> {
-    let [key::KEY_VALUE_KEY, rest @ ..] = attribute else {
+    let (name, value) = key_value(attribute)?;
+    is_plain_value(value).then(|| KeyMarks::of(name))
+}
+
+/// The key and the value's bytes of a KeyValue of one of each, and nothing else.
+#[inline(always)]
+pub(super) fn key_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [key::KEY_VALUE_KEY, rest @ ..] = bytes else {
         return None;
     };
     let (name, rest) = delimited(rest)?;
@@ -79,7 +87,19 @@ fn attribute_marks(attribute: &[u8]) -> Option<KeyMarks> {
         return None;
     };
     let (value, rest) = delimited(rest)?;
-    (rest.is_empty() && is_plain_value(value)).then(|| KeyMarks::of(name))
+    rest.is_empty().then_some((name, value))
+}
+
+/// An AnyValue of one string, and nothing else.
+#[inline(always)]
+pub(super) fn value(bytes: &[u8]) -> Option<Value<'_>> {
+    let [key::VALUE_STRING, rest @ ..] = bytes else {
+        return None;
+    };
+    match delimited(rest) {
+        Some((text, [])) => Some(Value::String(text)),
+        _ => None,
+    }
 }
 
 /// An AnyValue of one scalar, and nothing else.

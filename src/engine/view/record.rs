@@ -6,8 +6,9 @@
 //! Copies nothing. Deliberately absent: UTF-8 checks and any default for what is missing.
 
 use super::plain;
-use super::value::{Source, Value, read_key_value};
+use super::value::{Source, Value, last_key, read_key_value};
 use super::wire::{Cursor, Payload};
+use super::{KeyMarks, may_name_an_id};
 
 /// Field numbers of LogRecord.
 const BODY: u32 = 5;
@@ -37,11 +38,13 @@ pub struct Record<'a> {
     pub resource_index: usize,
     /// The LogRecord's bytes.
     pub bytes: &'a [u8],
+    key_marks: KeyMarks,
 }
 
 impl<'a> Record<'a> {
     /// Reads a LogRecord that was checked.
-    pub(super) fn read(bytes: &'a [u8], resource_index: usize) -> Record<'a> {
+    #[inline]
+    pub(super) fn read(bytes: &'a [u8], resource_index: usize, key_marks: KeyMarks) -> Record<'a> {
         let mut record = Record {
             time_unix_nano: 0,
             observed_time_unix_nano: 0,
@@ -53,6 +56,7 @@ impl<'a> Record<'a> {
             event_name: &[],
             resource_index,
             bytes,
+            key_marks,
         };
         let (mut body, mut bodies) = (&[][..], 0);
         let mut cursor = Cursor::new(bytes);
@@ -93,11 +97,48 @@ impl<'a> Record<'a> {
         Messages::new(Cursor::new(self.bytes), ATTRIBUTES).map(|attribute| read_key_value(attribute.rest()))
     }
 
-    /// The value of the first attribute with this key.
+    /// The value of the first attribute with this key; quick where there is none.
+    #[inline]
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
-        self.attributes()
-            .find(|(name, _)| *name == key.as_bytes())
+        let marks = KeyMarks::of(key.as_bytes());
+        if !self.key_marks.may_contain(marks) {
+            return None;
+        }
+        self.attributes_whose(|name| name == key.as_bytes())
+            .next()
             .map(|(_, value)| value)
+    }
+
+    /// The string of the last attribute with this key that is one; quick where there is none.
+    #[inline]
+    pub fn last_text(&self, key: &str) -> Option<&'a [u8]> {
+        let marks = KeyMarks::of(key.as_bytes());
+        if !self.key_marks.may_contain(marks) {
+            return None;
+        }
+        let all = self.attributes_whose(|name| name == key.as_bytes());
+        let texts = all.filter_map(|(_, value)| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        });
+        texts.last()
+    }
+
+    /// The attributes whose key may be the name of an id; quick where there are none.
+    pub fn attributes_like_ids(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
+        let all = self.key_marks.may_name_an_id();
+        let all = all.then(|| self.attributes_whose(may_name_an_id));
+        all.into_iter().flatten()
+    }
+
+    /// The attributes whose key is wanted; the values of others are not read.
+    fn attributes_whose<F>(&self, wanted: F) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a, F>
+    where
+        F: Fn(&[u8]) -> bool,
+    {
+        Messages::new(Cursor::new(self.bytes), ATTRIBUTES)
+            .filter(move |attribute| wanted(last_key(attribute.rest())))
+            .map(|attribute| read_key_value(attribute.rest()))
     }
 }
 
@@ -167,6 +208,14 @@ mod tests {
     use super::super::build::{attribute, delimited, fixed64, text, varint};
     use super::*;
 
+    fn read(bytes: &[u8], resource_index: usize) -> Record<'_> {
+        Record::read(
+            bytes,
+            resource_index,
+            super::super::check_record(Cursor::new(bytes)).unwrap(),
+        )
+    }
+
     /// All fields, in an order no encoder would choose, with unknown ones between.
     #[test]
     fn reads_every_field() {
@@ -185,7 +234,7 @@ mod tests {
             delimited(99, "unknown"),
         ]
         .concat();
-        let record = Record::read(&bytes, 3);
+        let record = read(&bytes, 3);
         assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (11, 12));
         assert_eq!((record.severity_number, record.severity_text), (13, &b"WARN"[..]));
         assert_eq!(
@@ -206,18 +255,18 @@ mod tests {
     /// Negative severities, as some senders write them, take ten bytes.
     #[test]
     fn reads_negative_severity() {
-        assert_eq!(Record::read(&varint(2, usize::MAX), 0).severity_number, -1);
+        assert_eq!(read(&varint(2, usize::MAX), 0).severity_number, -1);
     }
 
     /// Two bodies merge: the last variant wins, pieces of a list are one list.
     #[test]
     fn merges_bodies() {
         let (one, two) = (delimited(5, text("one")), delimited(5, text("two")));
-        assert_eq!(Record::read(&[one, two].concat(), 0).body, Value::String(b"two"));
+        assert_eq!(read(&[one, two].concat(), 0).body, Value::String(b"two"));
 
         let entry = |key: &str| delimited(5, delimited(6, delimited(1, delimited(1, key))));
         let bytes = [entry("a"), entry("b")].concat();
-        let Value::Map(map) = Record::read(&bytes, 0).body else {
+        let Value::Map(map) = read(&bytes, 0).body else {
             panic!()
         };
         assert_eq!(map.iter().map(|(key, _)| key).collect::<Vec<_>>(), [b"a", b"b"]);

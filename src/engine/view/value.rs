@@ -8,6 +8,7 @@
 //! Constant stack: a list inside a list is only read when its owner asks for it. Deliberately absent: UTF-8 (the reader's
 //! business) and a bound on depth: who recurses into lists must count, see `MAX_DEPTH`.
 
+use super::plain;
 use super::wire::{Cursor, Payload};
 
 /// An AnyValue. Strings are bytes: OTLP wants UTF-8, senders do not always comply.
@@ -73,6 +74,11 @@ impl<'a> KeyValueList<'a> {
 
 /// Reads a KeyValue: the last `key` wins, the pieces of `value` merge.
 pub(in crate::engine) fn read_key_value(bytes: &[u8]) -> (&[u8], Value<'_>) {
+    if let Some((key, value)) = plain::key_value(bytes)
+        && let Some(value) = plain::value(value)
+    {
+        return (key, value);
+    }
     (
         last_key(bytes),
         Value::read(Source {
@@ -84,6 +90,9 @@ pub(in crate::engine) fn read_key_value(bytes: &[u8]) -> (&[u8], Value<'_>) {
 
 /// The key of a KeyValue; empty when it has none.
 pub(in crate::engine) fn last_key(bytes: &[u8]) -> &[u8] {
+    if let Some((key, _)) = plain::key_value(bytes) {
+        return key;
+    }
     let mut cursor = Cursor::new(bytes);
     let mut key = &[][..];
     while let Ok(Some(field)) = cursor.next() {
@@ -110,6 +119,16 @@ pub(super) struct Source<'a> {
 impl<'a> Value<'a> {
     /// Reads the AnyValue at `source`.
     pub(super) fn read(source: Source<'a>) -> Value<'a> {
+        if source.via.is_none()
+            && let Some(value) = plain::value(source.container)
+        {
+            return value;
+        }
+        Self::merged(source)
+    }
+
+    /// By protobuf's rules, whatever the pieces.
+    fn merged(source: Source<'a>) -> Value<'a> {
         let mut variants = Variants::new(source);
         let mut value = Value::Empty;
         // Of the variants seen, how many came before the list that `value` is, and how many pieces that list has.

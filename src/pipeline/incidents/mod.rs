@@ -92,7 +92,7 @@ impl Incidents {
         }
         let mut kept = self.kept();
         for (tenant, changes) in changes {
-            for change in changes {
+            for change in changes.into_iter().filter(|change| change.incident.announced) {
                 if matches!(change.happened, Happened::Merged | Happened::Closed) {
                     kept.past.add(&tenant, Arc::new(change.incident.clone()));
                 }

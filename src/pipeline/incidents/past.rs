@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     edge::Told,
-    engine::{correlate::Incident, tenant::Tenant},
+    engine::{
+        correlate::{Incident, TemplateCount},
+        tenant::Tenant,
+    },
 };
 
 /// Incidents that are kept.
@@ -62,9 +65,13 @@ impl Past {
 
 /// About what it takes in memory.
 fn bytes_of(incident: &Incident) -> usize {
-    let texts = [&incident.leading_edge, &incident.worst].map(|record| record.text.len() + record.service.len());
-    let templates = incident.templates.iter().map(|template| 64 + template.text.len());
-    let services = incident.services.iter().map(|service| 16 + service.len());
+    let texts = [&incident.leading_edge, &incident.worst]
+        .map(|record| record.text.len() + record.service.len() + record.reason.len());
+    let templates = incident.templates.iter().map(|template| {
+        let spans = size_of_val(template.course.records());
+        size_of::<TemplateCount>() + template.text.len() + template.service.len() + spans
+    });
+    let services = incident.services.iter().map(|service| 48 + service.len());
     size_of::<Incident>()
         + texts.iter().sum::<usize>()
         + templates.sum::<usize>()

@@ -322,6 +322,7 @@ exporters:
 extensions:
   health_check:
   harbinger_api:
+  harbinger_page:
   file_storage:
   bearertokenauth: {filename: /etc/harbinger/tokens}
   basicauth: {htpasswd: {file: /etc/harbinger/htpasswd}}

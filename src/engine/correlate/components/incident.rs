@@ -4,11 +4,11 @@
 //! edge. Promise: bounded; the result does not depend on the order in which parts are put together, except which
 //! services and templates are listed once there are more than fit. Absent on purpose: the records themselves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::super::id::{IncidentId, Mixing};
-use super::super::incident::{Incident as Told, KeyRecord, MAX_SERVICES, Status, TemplateCount, Tie};
+use super::super::incident::{Incident as Told, KeyRecord, Status, TemplateCount, Tie};
 use super::super::tally::{Tally, Templates};
 use crate::engine::text::TemplateKey;
 
@@ -62,26 +62,13 @@ impl Group {
     /// The incident as told, given its living runs: (template, text, counts).
     pub fn describe<'a>(&'a self, living: impl Iterator<Item = (TemplateKey, &'a Arc<str>, &'a Tally)>) -> Told {
         let mut sum = self.past.clone();
-        let mut services: BTreeSet<Arc<str>> = sum.services.drain(..).collect();
         let mut templates = self.past_templates.clone();
-        let mut listed: BTreeMap<TemplateKey, TemplateCount> = std::mem::take(&mut templates.listed);
         for (template, text, tally) in living {
-            services.extend(tally.services.iter().cloned());
-            let count = listed.entry(template).or_insert_with(|| TemplateCount {
-                template,
-                text: Arc::clone(text),
-                records: 0,
-                anomalous_records: 0,
-            });
-            count.records += tally.records;
-            count.anomalous_records += tally.anomalous;
-            sum.absorb(&Tally {
-                services: Vec::new(),
-                ..tally.clone()
-            });
+            templates.list(TemplateCount::of(template, Arc::clone(text), tally));
+            sum.absorb(tally);
         }
-        templates.listed = listed;
         let (templates, records_of_other_templates) = templates.ranked();
+        let (services, service_counts) = sum.services();
         let mut aliases = self.aliases.clone();
         aliases.sort_unstable();
         Told {
@@ -96,8 +83,10 @@ impl Group {
             anomalous_records: sum.anomalous,
             first_time_unix_nano: sum.first,
             last_time_unix_nano: sum.last,
-            services: services.into_iter().take(MAX_SERVICES).collect(),
+            services,
             records_of_other_services: sum.other_services,
+            service_counts,
+            course: sum.course,
             templates,
             records_of_other_templates,
             ties: [0; Tie::ALL.len()],

@@ -6,7 +6,7 @@
 
 use super::super::event::{Closed, Event, Merged};
 use super::super::id::IncidentId;
-use super::super::incident::{Ending, Happened, Incident, Status};
+use super::super::incident::{Ending, Happened, Incident, Status, TemplateCount};
 use super::incident::Survivor;
 use super::{Components, Member};
 use crate::engine::text::TemplateKey;
@@ -160,12 +160,9 @@ impl Components {
             return;
         };
         incident.past.absorb(&member.tally);
-        incident.past_templates.add(
-            removed.key,
-            || removed.text,
-            member.tally.records,
-            member.tally.anomalous,
-        );
+        incident
+            .past_templates
+            .add(TemplateCount::of(removed.key, removed.text, &member.tally));
         if incident.runs.is_empty() {
             self.close(member.incident, by);
         }

@@ -23,7 +23,6 @@ mod incident;
 mod life;
 mod observe;
 mod runs;
-mod slab;
 mod state;
 
 use std::collections::HashMap;
@@ -33,13 +32,13 @@ pub use self::state::ComponentsState;
 
 use self::incident::{Aliases, Group, Survivor};
 use self::runs::Runs;
-use self::slab::Slab;
 use super::clock::Clock;
 use super::event::Event;
 use super::id::{IncidentId, Mixing, UsedIds};
 use super::incident::{Change, Happened, Incident, Status};
 use super::tally::Tally;
 use super::{Counters, Settings, nanos};
+use crate::engine::slab::Slab;
 
 /// A run's part in its incident.
 #[derive(Clone, Debug)]

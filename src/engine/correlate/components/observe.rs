@@ -155,6 +155,7 @@ impl Components {
                 self.tell(Event::Joined(Joined {
                     id,
                     origin: Some(origin),
+                    link: None,
                 }));
                 self.lead(incident, node, template);
                 self.worsen(incident, node, template);
@@ -214,7 +215,7 @@ impl Components {
         incident.past.add(time, node.service, false, node.severity_number);
         incident
             .past_templates
-            .add(node.template, || Arc::from(node.text), 1, 0);
+            .add_context(node.template, node.text, time, node.service);
         Some(incident.id)
     }
 
@@ -284,6 +285,7 @@ impl Components {
             template: node.template,
             text: (self.runs.template(template)).map_or_else(|| Arc::from(node.text), |it| Arc::clone(&it.text)),
             severity_number: node.severity_number,
+            reason: Arc::from(node.reason),
         }
     }
 
@@ -303,6 +305,7 @@ impl Components {
             anomalous: node.anomalous,
             severity_number: node.severity_number,
             ids: Vec::new(),
+            reason: node.reason.to_owned(),
         }
     }
 
@@ -343,7 +346,7 @@ impl Components {
                 .tally
                 .services
                 .iter()
-                .map(|service| service.to_string())
+                .map(|count| count.service.to_string())
                 .collect(),
             leading_edge: led.then(|| Origin::from(&incident.leading)),
         };
@@ -410,6 +413,7 @@ mod tests {
                 severity_number: 17,
                 ids: &[],
                 delayed: false,
+                reason: "",
             })
         }
 
@@ -664,6 +668,7 @@ mod tests {
         }));
         events.push(Event::Opened(Opened::default()));
         events.push(Event::Joined(Joined {
+            link: None,
             id: 77,
             origin: Some(Origin::default()),
         }));

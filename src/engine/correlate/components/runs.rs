@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::super::id::Mixing;
-use super::slab::Slab;
 use crate::engine::embed::Embedding;
+use crate::engine::slab::Slab;
 use crate::engine::text::TemplateKey;
 
 /// Records of one template without a gap of a window or more; times in Unix nanoseconds, both ends included.

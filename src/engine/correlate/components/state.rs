@@ -223,7 +223,7 @@ impl Components {
         incident.leading_sequence = state.leading_sequence;
         incident.past = state.past.map(Tally::from).unwrap_or_default();
         let listed = (state.past_templates.into_iter())
-            .map(|count| (TemplateKey(count.key), TemplateCount::from(count)))
+            .map(|count| (TemplateKey(count.key), TemplateCount::from(&count)))
             .collect();
         incident.past_templates = Templates {
             listed,
@@ -372,7 +372,7 @@ impl Components {
             tally.anomalous = tally.anomalous.max(event.anomalous_records);
             tally.worst_severity = tally.worst_severity.max(event.worst_severity_number);
             for service in &event.services {
-                tally.name(service, 0);
+                tally.name(service, 0, reach.0);
             }
         }
         let sequence = self.sequence;

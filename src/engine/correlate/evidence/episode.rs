@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::super::incident::KeyRecord;
+use super::super::course::Course;
+use super::super::incident::{FirstEpisode, KeyRecord, Link, TemplateCount};
 use super::companions::Kind;
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
@@ -37,6 +38,10 @@ pub(super) struct Episode {
     pub severity_number: i32,
     /// Time of the first record of that severity.
     pub grave_unix_nano: u64,
+    /// Why its first record is anomalous; empty where that is not known.
+    pub reason: Arc<str>,
+    /// Its records over time.
+    pub course: Course,
 }
 
 impl Episode {
@@ -44,6 +49,7 @@ impl Episode {
     pub fn extend(&mut self, time: u64, severity_number: i32) {
         self.last = self.last.max(time);
         self.records += 1;
+        self.course.add(time, 1);
         self.worsen(severity_number, time);
     }
 
@@ -51,6 +57,7 @@ impl Episode {
     pub fn absorb(&mut self, other: &Self) {
         self.last = self.last.max(other.last);
         self.records += other.records;
+        self.course.absorb(&other.course);
         self.worsen(other.severity_number, other.grave_unix_nano);
     }
 
@@ -79,6 +86,25 @@ impl Episode {
             template: TemplateKey(place.kind.0),
             text: Arc::clone(&self.text),
             severity_number: self.severity_number,
+            reason: Arc::clone(&self.reason),
+        }
+    }
+
+    /// What it counts of its template, and why it belongs where it is.
+    pub fn counted(&self, place: Place, link: Option<&Link>) -> TemplateCount {
+        TemplateCount {
+            template: TemplateKey(place.kind.0),
+            text: Arc::clone(&self.text),
+            records: self.records,
+            anomalous_records: self.records,
+            first_time_unix_nano: place.first,
+            service: Arc::clone(&self.service),
+            severity_number: self.severity_number,
+            course: self.course.clone(),
+            first_episode: Some(FirstEpisode {
+                time_unix_nano: place.first,
+                link: link.cloned(),
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::incident::{Ending, Tie};
+use super::super::incident::{Ending, Link, Tie};
 use super::companions::Companions;
 use super::episode::{Episode, Place};
 use super::group::{Group, Weight, silence};
@@ -54,6 +54,8 @@ pub(super) struct Step {
     pub group: Place,
     /// It opened that group.
     pub opened: bool,
+    /// Why it belongs to it; `None` where it opened it.
+    pub link: Option<Link>,
     /// Groups that turned out to be part of that group.
     pub merged: Vec<Place>,
     /// Groups that ended, but for silence.
@@ -89,6 +91,7 @@ impl Fold {
         let mut step = Step {
             group: place,
             opened: false,
+            link: None,
             merged: Vec::new(),
             ended: Vec::new(),
         };
@@ -96,8 +99,14 @@ impl Fold {
         let speaking = self.voices.get(&voice).filter(|(group, heard)| {
             silence(*heard, now) == 0 && self.groups.get(group).is_some_and(|group| joinable(group, now, limits))
         });
-        let speaking = speaking.map(|(group, _)| (*group, Tie::Time));
-        let found = speaking.or_else(|| self.find(place, episode, limits, &mut step));
+        let found = match speaking.map(|(group, _)| *group) {
+            Some(group) => {
+                let rate = self.rhythm.rate;
+                step.link = self.groups.get(&group).and_then(|group| group.breath(place.kind, rate));
+                Some((group, Tie::Time))
+            }
+            None => self.find(place, episode, limits, &mut step),
+        };
         match found {
             Some((group, tie)) => {
                 step.group = group;
@@ -166,6 +175,7 @@ impl Fold {
             self.groups.insert(place, child);
             return Some((place, weight.tie));
         }
+        step.link = group.link(weight, self.rhythm.rate);
         // One id in two incidents, and not in more: they are one.
         if let [one, other] = sharing.as_slice()
             && (opener == *one || opener == *other)

@@ -8,12 +8,14 @@
 //! and company seen before add to that. Promises: bounded; a function of episodes. Absent on purpose: names.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::super::incident::Tie;
+use super::super::incident::{Link, Tie};
 use super::UTTERANCE_NANO;
 use super::companions::{Companions, Kind};
 use super::episode::{Episode, Place};
 use crate::engine::embed::Embedding;
+use crate::engine::text::TemplateKey;
 
 /// Kinds of an incident that others are compared with; the one silent longest makes room.
 const MAX_KINDS: usize = 32;
@@ -47,6 +49,8 @@ const COMPANION: f64 = 2.0;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Said {
     pub kind: Kind,
+    /// The service that says it.
+    pub service: Arc<str>,
     pub embedding: Option<Embedding>,
     pub last: u64,
     /// When the latest of its episodes began.
@@ -80,6 +84,8 @@ pub(super) struct Weight {
     pub score: f64,
     /// What said most.
     pub tie: Tie,
+    /// What of the incident it was tied to.
+    pub to: Kind,
 }
 
 impl Group {
@@ -153,10 +159,40 @@ impl Group {
             let score = without_link + linked;
             if best.is_none_or(|best| score > best.score) {
                 let tie = if shares_id { Tie::SharedId } else { tie };
-                best = Some(Weight { score, tie });
+                best = Some(Weight {
+                    score,
+                    tie,
+                    to: said.kind,
+                });
             }
         }
         best.filter(|best| best.score > bar)
+    }
+
+    /// What the weight of an episode says in words, where unrelated ones come at this rate, per second.
+    pub fn link(&self, weight: Weight, rate: f64) -> Option<Link> {
+        let said = self.core.iter().find(|said| said.kind == weight.to)?;
+        Some(Link {
+            tie: weight.tie,
+            weight: weight.score - rate.ln(),
+            template: TemplateKey(said.kind.0),
+            service: Arc::clone(&said.service),
+            first_time_unix_nano: said.begun,
+        })
+    }
+
+    /// What an episode is tied to whose service is just speaking here: what that said last, by the time and the service alone.
+    pub fn breath(&self, kind: Kind, rate: f64) -> Option<Link> {
+        let latest = self
+            .core
+            .iter()
+            .max_by_key(|said| (said.kind.1 == kind.1, said.last, said.kind))?;
+        let weight = Weight {
+            score: SERVICE.max(rate.ln()),
+            tie: Tie::Time,
+            to: latest.kind,
+        };
+        self.link(weight, rate)
     }
 
     /// How often the incident has said this.
@@ -195,6 +231,7 @@ impl Group {
         self.novel = self.novel.max(place.first);
         self.core.push(Said {
             kind: place.kind,
+            service: Arc::clone(&episode.service),
             embedding: episode.embedding.clone(),
             last: episode.last,
             begun: place.first,

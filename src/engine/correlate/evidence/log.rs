@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::super::clock::Arrival;
+use super::super::course::Course;
 use super::super::incident::MAX_SERVICE_BYTES;
 use super::episode::{Episode, Place};
 use super::{
@@ -118,8 +119,11 @@ impl Evidence {
                 records: 1,
                 severity_number: node.severity_number,
                 grave_unix_nano: time,
+                reason: Arc::from(node.reason),
+                course: Course::at(time, 1),
             },
             group: place,
+            link: None,
             told: time,
         };
         self.log.insert(place, entry);

@@ -41,7 +41,7 @@ use self::told::Past;
 use super::clock::Clock;
 use super::event::Event;
 use super::id::{IncidentId, Mixing};
-use super::incident::{Change, Incident};
+use super::incident::{Change, Incident, Link};
 use super::{Counters, Node, Settings, nanos};
 use crate::engine::embed::Embedding;
 use crate::engine::text::TemplateKey;
@@ -59,6 +59,8 @@ struct Entry {
     episode: Episode,
     /// The group it belongs to now.
     group: Place,
+    /// Why; `None` where it opened that.
+    link: Option<Link>,
     /// Its last record as told to the journal.
     told: u64,
 }
@@ -241,6 +243,7 @@ impl Evidence {
         }
         if let Some(entry) = self.log.get_mut(&place) {
             entry.group = step.group;
+            entry.link.clone_from(&step.link);
         }
         if step.opened {
             self.name(step.group);
@@ -255,11 +258,11 @@ impl Evidence {
     fn fold_again(&mut self) {
         self.live = self.base.clone();
         let mut merged: Vec<(Place, Place)> = Vec::new();
-        let mut groups: Vec<(Place, Place)> = Vec::with_capacity(self.log.len());
+        let mut groups: Vec<(Place, Place, Option<Link>)> = Vec::with_capacity(self.log.len());
         let all = self.log.iter().map(|(place, entry)| (*place, &entry.episode));
         for (place, step) in self.live.take_all(all, &self.limits) {
             merged.extend(step.merged.iter().map(|younger| (*younger, step.group)));
-            groups.push((place, step.group));
+            groups.push((place, step.group, step.link));
         }
         let survivor = |mut group: Place| {
             while let Some((_, into)) = merged.iter().find(|(younger, _)| *younger == group) {
@@ -267,8 +270,9 @@ impl Evidence {
             }
             group
         };
-        for (place, group) in groups {
+        for (place, group, link) in groups {
             if let Some(entry) = self.log.get_mut(&place) {
+                entry.link = link;
                 entry.group = survivor(group);
             }
         }

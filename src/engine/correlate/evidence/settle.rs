@@ -49,7 +49,8 @@ impl Evidence {
             for younger in &step.merged {
                 self.merge_names(*younger, step.group);
             }
-            self.past.entry(step.group).or_default().add(place, &entry.episode);
+            let past = self.past.entry(step.group).or_default();
+            past.add(place, &entry.episode, step.link.as_ref());
             if self.latest.get(&place.kind) == Some(&place) {
                 self.latest.remove(&place.kind);
             }
@@ -92,7 +93,8 @@ impl Evidence {
             .collect();
         for place in of_it {
             if let Some(entry) = self.log.remove(&place) {
-                self.past.entry(group).or_default().add(place, &entry.episode);
+                let past = self.past.entry(group).or_default();
+                past.add(place, &entry.episode, entry.link.as_ref());
             }
             if self.latest.get(&place.kind) == Some(&place) {
                 self.latest.remove(&place.kind);

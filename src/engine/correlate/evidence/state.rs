@@ -16,6 +16,7 @@ use self::messages::{
     AliasState, AnnouncedState, CarrierState, EntryState, GroupState, NameState, PairState, ParentState, PastState,
     SaidState, ServiceState, VoiceState, place_of, place_state,
 };
+use super::super::course::Course;
 use super::super::event::{Event, Origin};
 use super::super::id::IncidentId;
 use super::super::incident::Tie;
@@ -260,6 +261,7 @@ impl Evidence {
             severity_number: origin.severity_number,
             ids: &origin.ids,
             delayed: false,
+            reason: &origin.reason,
         };
         let given = self.observe(&node);
         // The fold decides as it did; under other settings it may not, and then the given id stands for what it is now.
@@ -289,6 +291,7 @@ impl Evidence {
         }
         entry.episode.extend(last, severity_number);
         entry.episode.records = records.max(entry.episode.records - 1);
+        entry.episode.course.add(last, more.saturating_sub(1));
         entry.told = last;
         self.clock.observe(last);
         self.fold_again();
@@ -309,7 +312,7 @@ impl Past {
 
     fn of(state: PastState) -> (Place, Self) {
         let templates = state.templates.into_iter().map(|count| {
-            let count = super::super::incident::TemplateCount::from(count);
+            let count = super::super::incident::TemplateCount::from(&count);
             (count.template, count)
         });
         let past = Self {
@@ -343,6 +346,7 @@ fn group_state(place: Place, group: &Group) -> GroupState {
                 last: said.last,
                 begun: said.begun,
                 episodes: said.episodes,
+                service: said.service.to_string(),
             })
             .collect(),
         ids: group.ids.iter().copied().collect(),
@@ -357,6 +361,7 @@ fn group_of(state: GroupState) -> (Place, Group) {
     ties.iter_mut().zip(state.ties).for_each(|(tie, count)| *tie = count);
     let core = state.core.into_iter().map(|said| Said {
         kind: place_of(&said.kind).kind,
+        service: Arc::from(said.service),
         embedding: Embedding::new(said.embedding).ok(),
         last: said.last,
         begun: said.begun,
@@ -390,6 +395,8 @@ fn entry_state(place: Place, entry: &Entry) -> EntryState {
         severity_number: episode.severity_number,
         grave: episode.grave_unix_nano,
         told: entry.told,
+        reason: episode.reason.to_string(),
+        course: Some((&episode.course).into()),
     }
 }
 
@@ -404,10 +411,13 @@ fn entry_of(state: EntryState) -> (Place, Entry) {
         records: state.records,
         severity_number: state.severity_number,
         grave_unix_nano: state.grave,
+        reason: Arc::from(state.reason),
+        course: state.course.map(Course::from).unwrap_or_default(),
     };
     let entry = Entry {
         episode,
         group: place,
+        link: None,
         told: state.told,
     };
     (place, entry)

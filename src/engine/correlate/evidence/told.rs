@@ -2,11 +2,11 @@
 //!
 //! In: groups, the log, what is counted beside it. Out: [`Incident`]s and [`Change`]s. Promises: an incident is told once
 //! it has `min_records` anomalous records or a fatal one, at most once a minute of event time while it grows, and when it
-//! is over or part of another; what was never told is not told to be over. Absent on purpose: who listens.
+//! is over or part of another; what was never told is not told to be over: its closing comes unannounced. Absent on purpose: who listens.
 
 use super::super::event::{Event, Joined, Merged, Opened, Origin};
-use super::super::incident::{Change, Ending, Happened, Incident, KeyRecord, MAX_SERVICES, Status};
-use super::super::tally::{Tally, Templates};
+use super::super::incident::{Change, Ending, Happened, Incident, KeyRecord, Link, Status};
+use super::super::tally::{LinkState, Tally, Templates};
 use super::episode::{Episode, Place};
 use super::{Entry, Evidence, Node};
 use crate::engine::correlate::{Closed, Extended, IncidentId};
@@ -31,19 +31,20 @@ impl Past {
     /// A normal record that belongs.
     pub fn add_context(&mut self, node: &Node<'_>, service: &str) {
         self.tally.add(node.time_unix_nano, service, false, 0);
-        self.templates.add(node.template, || Arc::from(node.text), 1, 0);
+        self.templates
+            .add_context(node.template, node.text, node.time_unix_nano, service);
     }
 
-    /// Counts an episode in.
-    pub fn add(&mut self, place: Place, episode: &Episode) {
+    /// Counts an episode in, and why it is in.
+    pub fn add(&mut self, place: Place, episode: &Episode, link: Option<&Link>) {
         self.tally.records += episode.records;
         self.tally.anomalous += episode.records;
         self.tally.first = self.tally.first.min(place.first);
         self.tally.last = self.tally.last.max(episode.last);
         self.tally.worst_severity = self.tally.worst_severity.max(episode.severity_number);
-        self.tally.name(&episode.service, episode.records);
-        let (template, text) = (TemplateKey(place.kind.0), || Arc::clone(&episode.text));
-        self.templates.add(template, text, episode.records, episode.records);
+        self.tally.name(&episode.service, episode.records, place.first);
+        self.tally.course.absorb(&episode.course);
+        self.templates.add(episode.counted(place, link));
         self.lead(episode.leading(place));
         self.worsen(episode.gravest(place));
     }
@@ -84,12 +85,10 @@ impl Evidence {
         let id = self.names.of(group)?;
         let mut sum = self.past.get(&group).cloned().unwrap_or_default();
         for (place, entry) in self.log.iter().filter(|(_, entry)| entry.group == group) {
-            sum.add(*place, &entry.episode);
+            sum.add(*place, &entry.episode, entry.link.as_ref());
         }
         let (templates, records_of_other_templates) = sum.templates.ranked();
-        let mut services = sum.tally.services;
-        services.sort_unstable();
-        services.truncate(MAX_SERVICES);
+        let (services, service_counts) = sum.tally.services();
         let leading_edge = sum.leading?;
         Some(Incident {
             id,
@@ -105,6 +104,8 @@ impl Evidence {
             last_time_unix_nano: sum.tally.last,
             services,
             records_of_other_services: sum.tally.other_services,
+            service_counts,
+            course: sum.tally.course,
             templates,
             records_of_other_templates,
             ties: of.ties,
@@ -207,7 +208,7 @@ impl Evidence {
             announced,
             ..incident
         };
-        if announced && !self.replaying {
+        if !self.replaying {
             self.changes.push(Change {
                 happened: Happened::Closed,
                 time_unix_nano: self.clock.now.unwrap_or_default(),
@@ -253,9 +254,11 @@ impl Evidence {
         }
         let Some(id) = self.names.of(entry.group) else { return };
         let origin = Some(origin(place, entry));
+        let link = entry.link.as_ref().map(LinkState::from);
         self.tell(Event::Joined(Joined {
             id: id.to_raw(),
             origin,
+            link,
         }));
     }
 
@@ -291,5 +294,6 @@ fn origin(place: Place, entry: &Entry) -> Origin {
         anomalous: true,
         severity_number: episode.severity_number,
         ids: episode.ids.clone(),
+        reason: episode.reason.to_string(),
     }
 }

@@ -165,23 +165,29 @@ impl Masker<'_, '_> {
         ) {
             return false; // `HTTP404`: part of a name
         }
-        self.flush();
-        let led = self.out.trim_end_matches([' ', '"', '\'', ':', '=', '(', '[']);
-        if led.len() == self.out.len() {
-            return false; // `HTTP404`, `status-1`: part of a name
-        }
-        if !led.ends_with(['>', 's', 'S', 'e', 'E', 'p', 'P', 'r', 'R', 'l', 'L', 'o', 'O']) {
-            return false; // no word below ends like this: most numbers are done here
-        }
         let digits = self.bytes.get(start..end).unwrap_or_default();
         let value = digits
             .iter()
             .fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+        if !matches!(value, 0..256 | 400..600) {
+            return false;
+        }
+        self.flush();
+        let written = self.out.as_bytes();
+        let joint = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b':' | b'=' | b'(' | b'[');
+        let last = written.iter().rposition(|byte| !joint(byte)).map_or(0, |last| last + 1);
+        let led = written.get(..last).unwrap_or_default();
+        if led.len() == written.len() {
+            return false; // `HTTP404`, `status-1`: part of a name
+        }
+        if !led
+            .last()
+            .is_some_and(|last| matches!(last | 0x20, b'>' | b's' | b'e' | b'p' | b'r' | b'l' | b'o'))
+        {
+            return false; // no word below ends like this: most numbers are done here
+        }
         let follows = |word: &str| {
-            let tail = led
-                .len()
-                .checked_sub(word.len())
-                .and_then(|from| led.as_bytes().get(from..));
+            let tail = led.len().checked_sub(word.len()).and_then(|from| led.get(from..));
             tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word.as_bytes()))
         };
         if (400..600).contains(&value) {

@@ -3,6 +3,7 @@
 //! What enters: a state or an event as it lies on the disk. What leaves: the same without. Promise: the incidents keep
 //! their ids, counts and times; only what was said is gone. Absent on purpose: which text is meant.
 
+use super::super::super::event::Origin;
 use super::ComponentsState;
 
 impl ComponentsState {
@@ -36,7 +37,7 @@ impl ComponentsState {
                 .leading
                 .iter_mut()
                 .chain(&mut incident.worst)
-                .map(|origin| &mut origin.text);
+                .flat_map(Origin::texts_mut);
             key.chain(incident.past_templates.iter_mut().map(|count| &mut count.text))
         });
         of_incidents.chain(self.templates.iter_mut().map(|template| &mut template.text))

@@ -3,6 +3,7 @@
 //! In and out: bytes of a snapshot. Promise: nothing of a log but masked templates and names of services. Absent on
 //! purpose: how a state is used.
 
+use super::super::super::course::CourseState;
 use super::super::super::event::Origin;
 use super::super::super::tally::{TallyState, TemplateCountState};
 use super::super::episode::Place;
@@ -120,6 +121,8 @@ pub(super) struct SaidState {
     pub begun: u64,
     #[prost(uint32, tag = "5")]
     pub episodes: u32,
+    #[prost(string, tag = "6")]
+    pub service: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -174,6 +177,10 @@ pub(super) struct EntryState {
     pub grave: u64,
     #[prost(fixed64, tag = "10")]
     pub told: u64,
+    #[prost(string, tag = "11")]
+    pub reason: String,
+    #[prost(message, optional, tag = "12")]
+    pub course: Option<CourseState>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -252,11 +259,12 @@ impl EvidenceState {
     pub fn drop_texts(&mut self) {
         for entry in &mut self.log {
             entry.text.clear();
+            entry.reason.clear();
         }
         for past in &mut self.past {
             past.templates.iter_mut().for_each(|count| count.text.clear());
             let key_records = past.leading.iter_mut().chain(&mut past.worst);
-            key_records.for_each(|record| record.text.clear());
+            key_records.flat_map(Origin::texts_mut).for_each(String::clear);
         }
     }
 
@@ -277,10 +285,19 @@ impl EvidenceState {
                 forgotten += 1;
             }
             let key_records = past.leading.iter_mut().chain(&mut past.worst);
-            for record in key_records.filter(|record| is_meant(&record.text)) {
-                record.text.clear();
+            for text in key_records.flat_map(Origin::texts_mut).filter(|text| is_meant(text)) {
+                text.clear();
                 forgotten += 1;
             }
+        }
+        for reason in self
+            .log
+            .iter_mut()
+            .map(|entry| &mut entry.reason)
+            .filter(|reason| is_meant(reason))
+        {
+            reason.clear();
+            forgotten += 1;
         }
         let core = self.groups.iter_mut().flat_map(|group| &mut group.core);
         for said in core.filter(|said| said.kind.is_some_and(|kind| keys.contains(&kind.template))) {

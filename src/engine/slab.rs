@@ -1,11 +1,11 @@
-//! A table whose places are reused: runs, templates and incidents live here under small numbers.
+//! A table whose places are reused: runs, series, templates and incidents live here under small numbers.
 //!
 //! In: values. Out: places, valid until the value is removed; a stale place finds nothing or a newer value, so whoever
 //! keeps places beyond a removal keeps a birth number beside them. Promise: nothing depends on which place is given.
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct Slab<T> {
+pub(in crate::engine) struct Slab<T> {
     places: Vec<Option<T>>,
     free: Vec<u32>,
 }
@@ -43,6 +43,11 @@ impl<T> Slab<T> {
 
     pub fn get_mut(&mut self, place: u32) -> Option<&mut T> {
         self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    /// Whatever is there, to be changed in any order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten()
     }
 
     pub fn len(&self) -> usize {
