@@ -170,6 +170,7 @@ class Shown(BrowserTest):
             self.assertIn("text=deadlock", page.url)
             page.go_back()
             expect(page.get_by_role("heading", level=1)).to_have_text(line)
+            self.browser.settle(page)
             page.reload()
             expect(page.get_by_role("heading", level=1)).to_have_text(line)
 
@@ -178,9 +179,11 @@ class Shown(BrowserTest):
         with self.browser.page(agent.url) as page:
             rows(page).first.wait_for()
             page.evaluate("() => scrollTo(0, 9000)")
-            reading = rows(page).nth(20)
-            name = reading.get_attribute("id")
-            reading.focus()
+            # What is drawn where the window is now; a row of where it was may go at any moment.
+            name = page.wait_for_function(
+                "() => document.elementFromPoint(innerWidth / 2, innerHeight / 2)?.closest('.incidents .row')?.querySelector('a').id"
+            ).json_value()
+            page.locator(f"#{name}").focus()
             page.evaluate("() => scrollBy(0, 100)")
             before = page.locator(f"#{name}").bounding_box()
             listed = agent.sequence
