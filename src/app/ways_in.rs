@@ -13,6 +13,10 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
 use super::identities::Identities;
+#[cfg(not(feature = "kafka"))]
+use crate::config::NO_KAFKA;
+#[cfg(feature = "kafka")]
+use crate::edge::receive_kafka;
 use crate::{
     config::{ComponentId, Receiver, Settings},
     edge::{
@@ -35,6 +39,8 @@ pub(super) struct Bound {
 enum BoundProtocol {
     Grpc(receive_grpc::Receiver),
     Http(receive_http::Receiver),
+    #[cfg(feature = "kafka")]
+    Kafka(receive_kafka::Receiver),
 }
 
 /// Takes the ports of all receivers.
@@ -43,8 +49,23 @@ enum BoundProtocol {
 /// A port is taken, or a certificate, token or password cannot be used.
 pub(super) async fn bind(settings: &Settings, identities: &Identities, metrics: &Metrics) -> Result<Vec<Bound>> {
     let mut receivers = Vec::new();
-    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
+    for (id, receiver) in &settings.receivers {
         let context = || format!("receivers.{id}");
+        let otlp = match receiver {
+            Receiver::Otlp(otlp) => otlp,
+            #[cfg(feature = "kafka")]
+            Receiver::Kafka(kafka) => {
+                let kafka = receive_kafka::Receiver::new(&id.to_string(), kafka);
+                let protocol = BoundProtocol::Kafka(kafka.map_err(anyhow::Error::msg).with_context(context)?);
+                receivers.push(Bound {
+                    id: id.clone(),
+                    protocol,
+                });
+                continue;
+            }
+            #[cfg(not(feature = "kafka"))]
+            Receiver::Kafka(_) => return Err(anyhow::Error::msg(NO_KAFKA)).with_context(context),
+        };
         if let Some(grpc) = &otlp.protocols.grpc {
             let protocol = BoundProtocol::Grpc(bound(grpc, identities).await.with_context(context)?);
             receivers.push(Bound {
@@ -75,17 +96,21 @@ async fn bound<P: Protocol + Clone>(settings: &P, identities: &Identities) -> Re
 }
 
 impl Bound {
-    /// Where it listens, and by which protocol.
+    /// Where it listens, if it does, and by which protocol.
     pub(super) fn addresses(&self) -> (&'static str, &[SocketAddr]) {
         match &self.protocol {
+            #[cfg(feature = "kafka")]
+            BoundProtocol::Kafka(_) => (KAFKA, &[]),
             BoundProtocol::Grpc(receiver) => ("grpc", receiver.addresses()),
             BoundProtocol::Http(receiver) => ("http", receiver.addresses()),
         }
     }
 
-    /// Who is turned away before a request is whole, counted also while serving.
+    /// What happens before a request is whole, counted also while serving.
     fn follow(&self, metrics: &Metrics) {
         let (entrance, counters): (Entrance, Arc<Counters>) = match &self.protocol {
+            #[cfg(feature = "kafka")]
+            BoundProtocol::Kafka(receiver) => return follow_kafka(&self.id.to_string(), receiver.counters(), metrics),
             BoundProtocol::Grpc(receiver) => (receiver.entrance(), receiver.counters()),
             BoundProtocol::Http(receiver) => (receiver.entrance(), receiver.counters()),
         };
@@ -118,12 +143,38 @@ impl Bound {
                 tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by gRPC");
                 serving.spawn(receiver.serve(intakes, shutdown));
             }
+            #[cfg(feature = "kafka")]
+            BoundProtocol::Kafka(receiver) => {
+                tracing::info!(signals, "reading Kafka's topics");
+                serving.spawn(receiver.serve(intakes, shutdown));
+            }
             BoundProtocol::Http(receiver) => {
                 tracing::info!(addresses = ?receiver.addresses(), signals, "receiving OTLP by HTTP");
                 serving.spawn(receiver.serve(intakes, shutdown));
             }
         }
     }
+}
+
+/// The transport of messages, as metrics name it.
+#[cfg(feature = "kafka")]
+const KAFKA: &str = "kafka";
+
+/// What a member of a consumer group reads and cannot read.
+#[cfg(feature = "kafka")]
+fn follow_kafka(id: &str, counters: Arc<receive_kafka::Counters>, metrics: &Metrics) {
+    let messages = metrics.kafka_receiver_messages.of([id]);
+    let unread = metrics.kafka_receiver_unread_messages.of([id]);
+    let retries = metrics.kafka_receiver_retries.of([id]);
+    let partitions = metrics.kafka_receiver_partitions.of([id]);
+    let rebalances = metrics.kafka_receiver_rebalances.of([id]);
+    metrics.follow(move |_| {
+        messages.follow(counters.messages.load(Ordering::Relaxed));
+        unread.follow(counters.unread_messages.load(Ordering::Relaxed));
+        retries.follow(counters.retries.load(Ordering::Relaxed));
+        partitions.set(counters.partitions.load(Ordering::Relaxed));
+        rebalances.follow(counters.rebalances.load(Ordering::Relaxed));
+    });
 }
 
 /// The memory limiter, if there is one, watching.

@@ -10,6 +10,10 @@ use anyhow::{Context, Result};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::identities::Identities;
+#[cfg(not(feature = "kafka"))]
+use crate::config::NO_KAFKA;
+#[cfg(feature = "kafka")]
+use crate::edge::export_kafka::KafkaExporter;
 use crate::{
     config::{ComponentId, Exporter, Extension, Settings},
     edge::{
@@ -207,6 +211,13 @@ fn way(
                 None => exporter,
             })
         }
+        #[cfg(feature = "kafka")]
+        Exporter::Kafka(queued) => {
+            let exporter = KafkaExporter::new(&name, &queued.exporter, fastrand::u64(..));
+            Arc::new(exporter.map_err(anyhow::Error::msg).with_context(context)?)
+        }
+        #[cfg(not(feature = "kafka"))]
+        Exporter::Kafka(_) => return Err(anyhow::Error::msg(NO_KAFKA)).with_context(context),
         Exporter::File(file) => Arc::new(FileExporter::open(file).with_context(context)?),
         Exporter::Debug(debug) => Arc::new(DebugExporter::new(debug.clone())),
     };

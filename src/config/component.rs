@@ -64,6 +64,10 @@ pub const HARBINGER: &str = "harbinger";
 /// The processor that stands before it.
 pub const MEMORY_LIMITER: &str = "memory_limiter";
 
+/// What is said of the type `kafka` by a build that has only its settings.
+pub const NO_KAFKA: &str = "this build cannot speak to Kafka: build it with `make build FEATURES=kafka`, or take the release archive, which \
+                            can";
+
 /// Every type there is.
 pub const TYPES: &[ComponentType] = &[
     ComponentType {
@@ -72,6 +76,13 @@ pub const TYPES: &[ComponentType] = &[
         old_name: None,
         stability: "beta",
         description: "takes OTLP by gRPC and HTTP; answers once the next hop has it",
+    },
+    ComponentType {
+        role: Role::Receiver,
+        name: "kafka",
+        old_name: None,
+        stability: "development",
+        description: "reads Kafka's topics; commits what the next hop has (in builds with the feature kafka)",
     },
     ComponentType {
         role: Role::Processor,
@@ -100,6 +111,13 @@ pub const TYPES: &[ComponentType] = &[
         old_name: Some("otlphttp"),
         stability: "beta",
         description: "sends OTLP by HTTP, with retries within the sender's deadline",
+    },
+    ComponentType {
+        role: Role::Exporter,
+        name: "kafka",
+        old_name: None,
+        stability: "development",
+        description: "writes Kafka's topics, acknowledged by every replica (in builds with the feature kafka)",
     },
     ComponentType {
         role: Role::Exporter,

@@ -1,14 +1,14 @@
 //! Endpoints that cannot work together.
 //!
 //! What enters: what runs. What leaves: findings. Promise: no two parts of the agent listen on one port, and the agent
-//! does not send to itself. Absent on purpose: whether a port is free, which only a start can show.
+//! does not send to itself, neither by an address nor by a topic of Kafka. Absent on purpose: whether a port is free, which only a start can show.
 
 use super::{
     document::Node,
     finding::{Finding, Place},
     read::Findings,
     service::MetricsLevel,
-    settings::{Destination, Receiver, Settings},
+    settings::{Destination, Exporter, Receiver, Settings},
 };
 
 struct Endpoint {
@@ -38,8 +38,8 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             address: address.to_owned(),
         });
     };
-    for (id, Receiver::Otlp(receiver)) in &settings.receivers {
-        for protocol in receiver.protocols.each() {
+    for (id, receiver) in &settings.receivers {
+        for protocol in receiver.protocols() {
             let steps = ["receivers", &id.to_string(), "protocols", protocol.name, "endpoint"]
                 .map(str::to_owned)
                 .to_vec();
@@ -79,6 +79,37 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             .borrow_mut()
             .push(Finding::new(place(root, &steps), steps.join("."), message));
     }
+    check_topics(root, settings, findings);
+}
+
+/// Puts a finding in `findings` for every topic that is read and written: what is in it would go round for ever.
+fn check_topics(root: &Node, settings: &Settings, findings: &Findings) {
+    for (id, exporter) in &settings.exporters {
+        let Exporter::Kafka(queued) = exporter else { continue };
+        for signal in settings.signals_to(id) {
+            let topic = queued.exporter.topic(signal);
+            let reads = |receiver: &Receiver| match receiver {
+                Receiver::Kafka(kafka) => kafka.reads(signal, topic) && shares(&kafka.brokers, &queued.exporter.brokers),
+                Receiver::Otlp(_) => false,
+            };
+            let mut readers = settings.receivers.iter().filter(|(_, receiver)| reads(receiver));
+            let Some((receiver, _)) = readers.find(|(id, _)| settings.signals_of(id).any(|read| read == signal)) else {
+                continue;
+            };
+            let steps = ["exporters", &id.to_string(), signal.name(), "topic"].map(str::to_owned);
+            let message = format!(
+                "`{topic}` is what `receivers.{receiver}` reads, so records would go round for ever; write another, as `{topic}_judged`"
+            );
+            findings
+                .borrow_mut()
+                .push(Finding::new(place(root, &steps), steps.join("."), message));
+        }
+    }
+}
+
+/// Whether two lists of brokers have one in common.
+fn shares(one: &[String], other: &[String]) -> bool {
+    one.iter().any(|broker| other.iter().any(|known| same(broker, known)))
 }
 
 /// `host:port` without scheme and path.

@@ -9,7 +9,7 @@ use super::{
     endpoints,
     finding::Finding,
     read::Findings,
-    settings::{Destination, Extension, Receiver, Settings},
+    settings::{Destination, Extension, Settings},
 };
 
 /// One place where an authenticator is named.
@@ -69,7 +69,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
         .iter()
         .filter_map(|(id, exporter)| {
             let destination = exporter.destinations().into_iter().next()?;
-            Some((vec!["exporters".to_owned(), id.to_string()], destination.tls))
+            Some((vec!["exporters".to_owned(), id.to_string()], destination.tls?))
         })
         .chain([
             (notifier("alertmanager"), &notifiers.alertmanager.tls),
@@ -83,8 +83,8 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
 }
 
 fn named(settings: &Settings) -> Vec<Named<'_>> {
-    let receivers = settings.receivers.iter().flat_map(|(id, Receiver::Otlp(otlp))| {
-        otlp.protocols.each().map(move |protocol| Named {
+    let receivers = settings.receivers.iter().flat_map(|(id, receiver)| {
+        receiver.protocols().map(move |protocol| Named {
             steps: ["receivers", &id.to_string(), "protocols", protocol.name]
                 .map(str::to_owned)
                 .to_vec(),

@@ -30,6 +30,8 @@ mod sources;
 mod yaml;
 
 pub use changes::changes;
+#[cfg(not(feature = "kafka"))]
+pub use component::NO_KAFKA;
 pub use component::{ComponentId, ComponentType, Components, Role, TYPES};
 pub use expand::Environment;
 pub use finding::{ConfigError, Finding, Place};

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::{
+    component::NO_KAFKA,
     finding::{ConfigError, Finding},
     settings::{Exporter, Extension, Receiver, Settings},
 };
@@ -18,8 +19,19 @@ use super::{
 pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     let mut findings = Vec::new();
     let mut tell = |key: String, message: String| findings.push(Finding::new(None, key, message));
-    for (id, Receiver::Otlp(otlp)) in &settings.receivers {
-        for protocol in otlp.protocols.each() {
+    let without_kafka = |tell: &mut dyn FnMut(String, String), key: String| {
+        if !cfg!(feature = "kafka") {
+            tell(key, NO_KAFKA.to_owned());
+        }
+    };
+    for (id, receiver) in &settings.receivers {
+        if let Receiver::Kafka(kafka) = receiver {
+            without_kafka(&mut tell, format!("receivers.{id}"));
+            if let Some(Err(problem)) = kafka.tls.as_ref().map(|tls| tls.check_files()) {
+                tell(format!("receivers.{id}"), problem);
+            }
+        }
+        for protocol in receiver.protocols() {
             if let Some(Err(problem)) = protocol.tls.map(|tls| tls.check_files()) {
                 tell(format!("receivers.{id}.protocols.{}", protocol.name), problem);
             }
@@ -46,9 +58,12 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
     for (id, exporter) in &settings.exporters {
         let destinations = exporter.destinations();
         if let Some(destination) = destinations.iter().find(|destination| destination.is_encrypted)
-            && let Err(problem) = destination.tls.check_files()
+            && let Some(Err(problem)) = destination.tls.map(|tls| tls.check_files())
         {
             tell(format!("exporters.{id}"), problem);
+        }
+        if matches!(exporter, Exporter::Kafka(_)) {
+            without_kafka(&mut tell, format!("exporters.{id}"));
         }
         let Exporter::File(file) = exporter else {
             continue;

@@ -23,6 +23,7 @@ use crate::{
         export_debug::Settings as DebugSettings,
         export_file::Settings as FileSettings,
         export_http::Settings as OtlpHttpSettings,
+        export_kafka::Settings as KafkaExporterSettings,
         export_otlp::{Settings as OtlpSettings, TlsSettings as ClientTlsSettings},
         health::Settings as HealthSettings,
         memory_limiter::Settings as MemoryLimiterSettings,
@@ -32,6 +33,7 @@ use crate::{
         queue::{Settings as QueueSettings, StorageSettings},
         receive_grpc::{Settings as GrpcSettings, TlsSettings as ServerTlsSettings},
         receive_http::Settings as HttpSettings,
+        receive_kafka::Settings as KafkaReceiverSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -129,6 +131,19 @@ impl Settings {
 pub enum Receiver {
     /// `otlp`
     Otlp(OtlpReceiver),
+    /// `kafka`
+    Kafka(Box<KafkaReceiverSettings>),
+}
+
+impl Receiver {
+    /// The protocols that it listens for; none where it fetches what it takes.
+    pub fn protocols(&self) -> impl Iterator<Item = Protocol<'_>> {
+        let protocols = match self {
+            Self::Otlp(otlp) => Some(&otlp.protocols),
+            Self::Kafka(_) => None,
+        };
+        protocols.into_iter().flat_map(Protocols::each)
+    }
 }
 
 /// `otlp`: one section for each protocol.
@@ -194,8 +209,8 @@ pub struct Destination<'s> {
     pub endpoint: &'s str,
     /// Whether address and `tls` together mean TLS.
     pub is_encrypted: bool,
-    /// TLS towards it.
-    pub tls: &'s ClientTlsSettings,
+    /// TLS towards it; none where it must be asked for.
+    pub tls: Option<&'s ClientTlsSettings>,
     /// Who says who we are, if anybody does.
     pub auth: Option<&'s AuthSettings>,
 }
@@ -210,7 +225,7 @@ impl Exporter {
                     key: "endpoint",
                     endpoint: &otlp.endpoint,
                     is_encrypted: otlp.is_encrypted(),
-                    tls: &otlp.tls,
+                    tls: Some(&otlp.tls),
                     auth: otlp.auth.as_ref(),
                 }]
             }
@@ -220,10 +235,21 @@ impl Exporter {
                     key,
                     endpoint,
                     is_encrypted,
-                    tls: &otlp.tls,
+                    tls: Some(&otlp.tls),
                     auth: otlp.auth.as_ref(),
                 };
                 otlp.endpoints().map(destination).collect()
+            }
+            Self::Kafka(queued) => {
+                let client = queued.exporter.client();
+                let destination = |broker| Destination {
+                    key: "brokers",
+                    endpoint: String::as_str(broker),
+                    is_encrypted: client.is_encrypted(),
+                    tls: client.tls,
+                    auth: None,
+                };
+                client.brokers.iter().map(destination).collect()
             }
             Self::File(_) | Self::Debug(_) => Vec::new(),
         }
@@ -234,7 +260,7 @@ impl Exporter {
         match self {
             Self::OtlpHttp(queued) => signals.iter().try_for_each(|signal| queued.exporter.sends(*signal)),
             Self::File(file) if signals.len() > 1 => file.tells_apart(),
-            Self::OtlpGrpc(_) | Self::File(_) | Self::Debug(_) => Ok(()),
+            Self::OtlpGrpc(_) | Self::Kafka(_) | Self::File(_) | Self::Debug(_) => Ok(()),
         }
     }
 }
@@ -257,6 +283,8 @@ pub enum Exporter {
     OtlpGrpc(Box<Queued<OtlpSettings>>),
     /// `otlp_http`
     OtlpHttp(Box<Queued<OtlpHttpSettings>>),
+    /// `kafka`
+    Kafka(Box<Queued<KafkaExporterSettings>>),
     /// `file`
     File(FileSettings),
     /// `debug`
@@ -269,6 +297,7 @@ impl Exporter {
         let queue = match self {
             Self::OtlpGrpc(exporter) => &exporter.sending_queue,
             Self::OtlpHttp(exporter) => &exporter.sending_queue,
+            Self::Kafka(exporter) => &exporter.sending_queue,
             Self::File(_) | Self::Debug(_) => return None,
         };
         Some(queue).filter(|queue| queue.enabled)

@@ -27,6 +27,7 @@ mod desk;
 pub mod export_debug;
 pub mod export_file;
 pub mod export_http;
+pub mod export_kafka;
 pub mod export_otlp;
 pub mod files;
 pub mod halving;
@@ -39,6 +40,7 @@ pub mod push_otlp;
 pub mod queue;
 pub mod receive_grpc;
 pub mod receive_http;
+pub mod receive_kafka;
 pub mod store;
 mod transport;
 
@@ -72,6 +74,16 @@ impl Metadata {
             .iter()
             .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Those of these pairs whose values are printable ASCII; names in lower case.
+    pub fn printable<'p>(pairs: impl Iterator<Item = (&'p str, &'p [u8])>) -> Self {
+        let printable = |value: &[u8]| value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        let kept = pairs.filter(|(_, value)| printable(value)).map(|(name, value)| {
+            let value = value.iter().map(|byte| char::from(*byte)).collect();
+            (name.to_ascii_lowercase(), value)
+        });
+        Self(kept.collect())
     }
 
     /// The same with one value for `name`, whatever it was before.

@@ -37,6 +37,9 @@ mod feedback;
 mod floors;
 /// What fuzzing keeps and has found.
 mod fuzzed;
+/// What is read from Kafka and written to it.
+#[cfg(feature = "kafka")]
+mod kafka;
 /// The sentence model.
 mod model;
 /// Other programs, as Harbinger meets them: OTLP clients and next hops made of tonic.

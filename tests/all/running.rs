@@ -140,6 +140,10 @@ async fn every_example_starts_passes_a_record_on_and_stops_in_order() {
     let caller = callers.certify("caller");
     for example in examples() {
         let name = example.as_str();
+        // What needs brokers is started beside real ones: integration/test_kafka.py.
+        if name.ends_with("/kafka.yaml") {
+            continue;
+        }
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for (file, text) in [

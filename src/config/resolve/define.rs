@@ -25,6 +25,7 @@ use crate::{
         authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings,
         export_http::Settings as OtlpHttpSettings,
+        export_kafka::Settings as KafkaExporterSettings,
         export_otlp::{RetrySettings, Settings as OtlpSettings},
         memory_limiter::Settings as MemoryLimiterSettings,
         notify_alertmanager::Settings as AlertmanagerSettings,
@@ -32,6 +33,7 @@ use crate::{
         queue::{Settings as QueueSettings, StorageSettings},
         receive_grpc::Settings as GrpcSettings,
         receive_http::Settings as HttpSettings,
+        receive_kafka::Settings as KafkaReceiverSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -81,7 +83,12 @@ impl Resolver {
         components
     }
 
-    pub(super) fn receiver(&self, _: &ComponentType, node: &Node, key: &str) -> Option<Receiver> {
+    pub(super) fn receiver(&self, kind: &ComponentType, node: &Node, key: &str) -> Option<Receiver> {
+        if kind.name == "kafka" {
+            let kafka: KafkaReceiverSettings = self.read(node, key)?;
+            self.check(node, key, kafka.validate())?;
+            return Some(Receiver::Kafka(Box::new(kafka)));
+        }
         const EXAMPLE: &str = "protocols: {grpc: {endpoint: localhost:4317}}";
         if !self.is_section(node, key, EXAMPLE) {
             return None;
@@ -251,6 +258,10 @@ impl Resolver {
                 let queued = self.queued(node, key, |otlp: &mut OtlpHttpSettings| &mut otlp.retry_on_failure)?;
                 Exporter::OtlpHttp(Box::new(queued))
             }
+            "kafka" => {
+                let queued = self.queued(node, key, |kafka: &mut KafkaExporterSettings| &mut kafka.retry_on_failure)?;
+                Exporter::Kafka(Box::new(queued))
+            }
             "file" => Exporter::File(self.read(node, key)?),
             _ => Exporter::Debug(self.read(node, key)?),
         };
@@ -260,6 +271,7 @@ impl Resolver {
             match &exporter {
                 Exporter::OtlpGrpc(settings) => settings.exporter.validate(),
                 Exporter::OtlpHttp(settings) => settings.exporter.validate(),
+                Exporter::Kafka(settings) => settings.exporter.validate(),
                 Exporter::File(settings) => settings.validate(),
                 Exporter::Debug(_) => Ok(()),
             },

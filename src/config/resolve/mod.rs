@@ -160,14 +160,23 @@ impl Resolver {
             let mut signals = settings.signals_of(id);
             signals.any(|signal| signal == Signal::Logs)
         });
-        for (receiver, Receiver::Otlp(otlp)) in judged {
-            for protocol in otlp.protocols.each() {
+        for (id_of, receiver) in judged {
+            if let Receiver::Kafka(kafka) = receiver
+                && !kafka.include_metadata
+            {
+                let message = format!(
+                    "the receiver `{id_of}` keeps no headers, so no tenant would be known; write `include_metadata: true` under \
+                     `receivers.{id_of}`"
+                );
+                self.tell(place, format!("processors.{id}.tenant.from_context"), message);
+            }
+            for protocol in receiver.protocols() {
                 if protocol.include_metadata {
                     continue;
                 }
                 let message = format!(
-                    "the receiver `{receiver}` keeps no headers, so no tenant would be known; write `include_metadata: true` \
-                     under `receivers.{receiver}.protocols.{}`",
+                    "the receiver `{id_of}` keeps no headers, so no tenant would be known; write `include_metadata: true` \
+                     under `receivers.{id_of}.protocols.{}`",
                     protocol.name
                 );
                 self.tell(place, format!("processors.{id}.tenant.from_context"), message);

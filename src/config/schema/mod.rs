@@ -28,6 +28,7 @@ use crate::{
         export_debug::Settings as DebugSettings,
         export_file::Settings as FileSettings,
         export_http::Settings as OtlpHttpSettings,
+        export_kafka::Settings as KafkaExporterSettings,
         export_otlp::Settings as OtlpSettings,
         health::Settings as HealthSettings,
         memory_limiter::Settings as MemoryLimiterSettings,
@@ -38,6 +39,7 @@ use crate::{
         queue::StorageSettings,
         receive_grpc::Settings as GrpcSettings,
         receive_http::Settings as HttpSettings,
+        receive_kafka::Settings as KafkaReceiverSettings,
     },
     engine::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
@@ -107,6 +109,7 @@ fn root() -> Shape {
 
 fn component(known: &ComponentType) -> Shape {
     match (known.role, known.name) {
+        (Role::Receiver, "kafka") => Shape::of::<KafkaReceiverSettings>(),
         (Role::Receiver, _) => {
             let protocols = section([
                 ("grpc", Shape::of::<GrpcSettings>()),
@@ -118,6 +121,7 @@ fn component(known: &ComponentType) -> Shape {
         (_, MEMORY_LIMITER) => Shape::of::<MemoryLimiterSettings>(),
         (_, "otlp_grpc") => queued(Shape::of::<OtlpSettings>()),
         (_, "otlp_http") => queued(Shape::of::<OtlpHttpSettings>()),
+        (_, "kafka") => queued(Shape::of::<KafkaExporterSettings>()),
         (_, "file") => Shape::of::<FileSettings>(),
         (_, "debug") => Shape::of::<DebugSettings>(),
         (_, "health_check") => Shape::of::<HealthSettings>(),

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value as Any};
 use serde_json::{Map, Value};
 
 use super::columns::Role;
@@ -15,6 +14,7 @@ use super::input::{Input, Lines, text_of};
 use super::row::Parts;
 use super::times::Times;
 use super::{BadRow, Row, Settings, severity};
+use crate::edge::transport::json_value;
 
 /// Distinct field names whose role is remembered; a stream that makes them up costs time, not memory.
 const MAX_NAMES: usize = 4096;
@@ -182,10 +182,10 @@ impl ObjectReader {
                 text.truncate(kept);
                 Some(Any::StringValue(text))
             }
-            Some(value) => any(bytes_as_text(value)),
+            Some(value) => json_value::any(bytes_as_text(value)),
             None => {
                 object.retain(|_, value| !value.is_null());
-                any(Value::Object(object))
+                json_value::any(Value::Object(object))
             }
         };
         (parts, problem)
@@ -283,31 +283,4 @@ fn bytes_as_text(value: Value) -> Value {
         Some(bytes) if bytes.len() >= 4 => Value::String(text_of(bytes)),
         _ => value,
     }
-}
-
-/// JSON as an OTLP value; serde_json has bounded its depth.
-fn any(value: Value) -> Option<Any> {
-    let wrapped = |value| AnyValue { value: any(value) };
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(flag) => Any::BoolValue(flag),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => Any::IntValue(integer),
-            None => Any::DoubleValue(number.as_f64().unwrap_or(0.0)),
-        },
-        Value::String(text) => Any::StringValue(text),
-        Value::Array(list) => Any::ArrayValue(ArrayValue {
-            values: list.into_iter().map(wrapped).collect(),
-        }),
-        Value::Object(object) => {
-            let entry = |(key, value)| KeyValue {
-                key,
-                value: Some(wrapped(value)),
-                ..KeyValue::default()
-            };
-            Any::KvlistValue(KeyValueList {
-                values: object.into_iter().map(entry).collect(),
-            })
-        }
-    })
 }

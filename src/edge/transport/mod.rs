@@ -15,6 +15,8 @@ pub mod delivery;
 pub mod entrance;
 pub mod framing;
 pub mod http_client;
+pub mod json_value;
+pub mod kafka;
 pub mod listening;
 pub mod metadata;
 pub mod next_hop;

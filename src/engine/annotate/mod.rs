@@ -9,8 +9,10 @@
 
 mod conflict;
 mod encode;
+mod resource;
 mod settings;
 
+pub use resource::with_resource_attributes;
 pub use settings::{OnConflict, Settings};
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use super::plain;
 use super::value::{Source, Value, last_key, read_key_value};
 use super::wire::{Cursor, Payload};
 use super::{KeyMarks, may_name_an_id};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Field numbers of LogRecord.
 const BODY: u32 = 5;
@@ -166,6 +167,15 @@ impl<'a> Resource<'a> {
         self.attributes()
             .find(|(name, _)| *name == key.as_bytes())
             .map(|(_, value)| value)
+    }
+
+    /// The same for the same attributes in whatever order, and another for others (XXH3, 128 bits).
+    pub fn fingerprint(&self) -> u128 {
+        let attributes = Messages::new(Cursor::new(self.resource_logs), 1).flat_map(|resource| Messages::new(resource, 1));
+        let mut hashes: Vec<u128> = attributes.map(|attribute| xxh3_128(attribute.rest())).collect();
+        hashes.sort_unstable();
+        let bytes: Vec<u8> = hashes.into_iter().flat_map(u128::to_le_bytes).collect();
+        xxh3_128(&bytes)
     }
 
     /// `service.name`, when it is a UTF-8 string.

@@ -315,10 +315,10 @@ fn every_example_is_a_configuration_without_warnings() {
 const REFERENCE: &str = "config-examples/reference.yaml";
 
 /// What has no default, and nothing else.
-const LEAST: &str = "receivers: {otlp: {protocols: {grpc: , http: }}}
+const LEAST: &str = "receivers: {otlp: {protocols: {grpc: , http: }}, kafka: }
 processors: {memory_limiter: {limit_mib: 2048}, harbinger: }
 exporters:
-  {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, file: {path: ./harbinger-out.jsonl}, debug: }
+  {otlp_grpc: {endpoint: 'http://localhost:14317'}, otlp_http: {endpoint: 'http://localhost:14318'}, kafka: , file: {path: ./harbinger-out.jsonl}, debug: }
 extensions:
   health_check:
   harbinger_api:
