@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .PHONY: help assets build page demo run test lint integration integration-python integration-node integration-grafana integration-page integration-rust \
-	deployment release chaos soak collector alertmanager loki prometheus bench bench-load bench-memory bench-analyze instructions bench-state bench-model evaluate fuzz recording clean
+	deployment release chaos soak collector alertmanager loki prometheus kafka bench bench-load bench-memory bench-analyze bench-kafka instructions bench-state bench-model evaluate fuzz recording clean
 
 CONFIG ?= config-examples/quickstart.yaml
 HARBINGER := target/release/harbinger
@@ -59,9 +59,14 @@ loki: ## build the real Loki that the integration tests use
 prometheus: ## build the real Prometheus and promtool that the integration tests use
 	integration/prometheus/build.sh
 
+kafka: ## fetch the real Apache Kafka that the integration tests use (by Maven, with hashes; needs Java 17)
+	@command -v mvn >/dev/null || [ "$$(id -u)" != 0 ] || (apt-get update -qq && apt-get install -qq --no-install-recommends maven openjdk-17-jre-headless)
+	integration/kafka/build.sh
+
 integration-python: target/integration/python/.stamp
 
-target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt integration/graph/requirements.txt
+target/integration/python/.stamp: integration/api/requirements.txt integration/clients/requirements.txt integration/graph/requirements.txt \
+	integration/kafka/requirements.txt
 	@python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
 		--upgrade --target $(@D) $(addprefix -r ,$^)
 	@touch $@
@@ -103,11 +108,11 @@ release: assets build target/release-python/.stamp ## pack what runs anywhere: t
 	@python3 integration/release/release.py
 
 # What the integration tests need beside the agent.
-PARTS := collector alertmanager loki prometheus deployment \
+PARTS := collector alertmanager loki prometheus kafka deployment \
 	integration-python integration-node integration-grafana integration-page integration-rust bench-load \
 	target/page/.stamp target/release-python/.stamp
 
-integration: assets build $(PARTS) ## the agent beside real processes: Collector, Alertmanager, Loki, Prometheus, SDKs, kill -9, chaos
+integration: assets build $(PARTS) ## the agent beside real processes: Collector, Alertmanager, Loki, Prometheus, Kafka, SDKs, kill -9, chaos
 	cd integration && python3 -m unittest -v
 
 fuzz: ## look for inputs that break a promise: make fuzz FUZZ_FLAGS="--seconds 600 view splice"
@@ -136,6 +141,9 @@ bench-memory: assets build ## resident memory with 10,000 templates, and how lon
 
 bench-analyze: assets build ## a million lines through harbinger analyze
 	@cd integration && python3 bench/analyze.py $(BENCH_FLAGS)
+
+bench-kafka: assets build kafka integration-python ## records a second from a topic to a topic, beside a plain copy: make bench-kafka BENCH_FLAGS=--quick
+	@cd integration && python3 -m bench.kafka $(BENCH_FLAGS)
 
 # Counting needs nothing but valgrind, which every Debian has.
 instructions: build ## instructions of the warm path against benches/instructions.json: make instructions WRITE=1 keeps the new counts

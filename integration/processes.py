@@ -58,6 +58,14 @@ def promtool():
     return binary("PROMTOOL_BIN", "target/integration/promtool", "build it (integration/prometheus/build.sh)")
 
 
+def kafka():
+    """The folder of Apache Kafka's Java archives."""
+    path = Path(os.environ.get("KAFKA_DIR") or ROOT / "target/integration/kafka")
+    if not any(path.glob("kafka_*.jar")):
+        raise AssertionError(f"{path} is not there: fetch it (integration/kafka/build.sh), or set KAFKA_DIR")
+    return path.resolve()
+
+
 _given_ports = set()
 
 

@@ -55,8 +55,11 @@ class Findings:
 
 
 class Oracle:
-    def __init__(self, plan, ledger, journal):
-        self.plan, self.ledger, self.entries = plan, ledger, Entries(journal)
+    """`journal`: the destination's, or None where somebody else hands over what came. `alone`: as in wire.request."""
+
+    def __init__(self, plan, ledger, journal, alone=True):
+        self.alone = alone
+        self.plan, self.ledger, self.entries = plan, ledger, journal and Entries(journal)
         self.expected = {}
         self.copies = defaultdict(list)
         self.rejected = set()
@@ -66,7 +69,7 @@ class Oracle:
 
     def _fingerprints(self, index):
         if index not in self.expected:
-            sent = wire.request(self.plan.seed, index, self.plan.sizes[index])
+            sent = wire.request(self.plan.seed, index, self.plan.sizes[index], self.alone)
             self.expected[index] = {name: fingerprint for name, fingerprint, _ in wire.records(sent)}
         return self.expected[index]
 
@@ -81,10 +84,11 @@ class Oracle:
             # An answer that came in the last moment of its deadline was perhaps not heard.
             left = head["seconds_left"]
             said = head["said"] and (left is None or left > 0.2)
-            self._take(body, head["time"], said, set(head["rejected"]))
+            self.take(body, head["time"], said, set(head["rejected"]))
         return self
 
-    def _take(self, body, time, said, rejected):
+    def take(self, body, time, said=True, rejected=frozenset()):
+        """A request that came."""
         self.rejected |= rejected
         before = defaultdict(lambda: -1)
         for name, fingerprint, ours in wire.records(body):

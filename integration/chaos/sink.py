@@ -133,6 +133,9 @@ class Answer:
 
 UNAVAILABLE, RESOURCE_EXHAUSTED = 14, 8
 
+# What a request holds that the destination will not have as long as it is «choosy»; no mode of a schedule's.
+CHOOSY, DISLIKED = "choosy", b"<disliked>"
+
 
 class Destination:
     def __init__(self, journal, only_ids, slow, places, cut):
@@ -164,6 +167,9 @@ class Destination:
     def take(self, body, still_there, seconds_left=None):
         """Deals with one request in the mode of the moment."""
         mode = self.mode
+        if mode == CHOOSY and DISLIKED in body:
+            self.journal.write({"turned_away": mode})
+            return Answer(code=UNAVAILABLE, message="chaos: not this one")
         if mode in ("unavailable", "throttling", "exhausted", "hanging"):
             self.journal.write({"turned_away": mode})
         if self.slow:

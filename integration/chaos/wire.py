@@ -227,8 +227,9 @@ def log_record(draw, name, broken):
     return b"".join(parts)
 
 
-def request(seed, index, size):
-    """The bytes of the request of that number; record K of request N has the id `N-K`."""
+def request(seed, index, size, alone=True):
+    """The bytes of the request of that number; record K of request N has the id `N-K`. One that is not to stay `alone` has no
+    unknown fields of its own: once requests are put together, nobody could tell whose they were."""
     draw = random.Random(f"{seed}/{index}")
     # Faults come in stretches, so that there are incidents.
     broken = 0.5 if index % 40 > 36 else 0.005
@@ -247,7 +248,7 @@ def request(seed, index, size):
         resource = block(1, attribute(b"service.name", text(draw.choice(SERVICES)))) + number(2, 3) + unknown(draw)
         around = block(1, resource) if draw.random() < 0.9 else b""
         groups.append(block(RESOURCE_LOGS, around + b"".join(scopes) + unknown(draw)))
-    return b"".join(groups) + unknown(draw)
+    return b"".join(groups) + (unknown(draw) if alone else b"")
 
 
 # What peers answer.
