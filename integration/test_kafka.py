@@ -244,35 +244,24 @@ class InAndOut(KafkaTest):
         self.assertTrue(later[0].startswith("after"), later[0])
 
     def test_one_resource_stays_on_one_partition(self):
-        """Also a trace; and a message has the records of one of them."""
+        """And a message has the records of one of them."""
         services, rounds = [f"service-{n}" for n in range(12)], 10
-        by = {"partition_logs_by_resource_attributes": "resource", "partition_logs_by_trace_id": "trace"}
-        for setting, what in by.items():
-            with self.subTest(setting):
-                came_in, went_out = self.topic(f"{what}-in"), self.topic(f"{what}-out", 4)
-                trace = lambda n: {"traceId": f"{n + 1:032x}"}
-                requests = [
-                    {"resourceLogs": [said(f"{r} {n}", name, **(trace(n) if what == "trace" else {}))["resourceLogs"][0]
-                                      for n, name in enumerate(services)]}
-                    for r in range(rounds)]
-                self.produce(came_in, [message(request) for request in requests])
-                reader = self.kafka.reader(went_out)
-                agent = self.agent(self.receiver(came_in, group_id=what), self.exporter(went_out, **{setting: True}))
-                messages = self.wait_for_records(reader, rounds * len(services), agent)
-                places, words = defaultdict(set), defaultdict(list)
-                for one in messages:
-                    self.assertIsNotNone(one.key())
-                    records = list(rich.flat(rich.from_bytes(one.value())))
-                    names = {record["traceId"] if what == "trace" else record["resource"]["service.name"][1] for record in records}
-                    self.assertEqual(len(names), 1, f"one {what} a message")
-                    name = names.pop()
-                    places[name].add((one.partition(), one.key()))
-                    words[name] += [int(record["body"][1].split()[0]) for record in records]
-                self.assertEqual(len(places), len(services))
-                self.assertTrue(all(len(there) == 1 for there in places.values()), places)
-                self.assertGreater(len({partition for ((partition, _),) in places.values()}), 1)
-                self.assertTrue(all(order == list(range(rounds)) for order in words.values()), "in order, once")
-                agent.end()
+        came_in, went_out = self.topic("in"), self.topic("out", 4)
+        requests = [{"resourceLogs": [said(f"{r} {name}", name)["resourceLogs"][0] for name in services]} for r in range(rounds)]
+        self.produce(came_in, [message(request) for request in requests])
+        reader = self.kafka.reader(went_out)
+        agent = self.agent(self.receiver(came_in), self.exporter(went_out, partition_logs_by_resource_attributes=True))
+        places, words = defaultdict(set), defaultdict(list)
+        for one in self.wait_for_records(reader, rounds * len(services), agent):
+            self.assertIsNotNone(one.key())
+            records = list(rich.flat(rich.from_bytes(one.value())))
+            (name,) = {record["resource"]["service.name"][1] for record in records}
+            places[name].add((one.partition(), one.key()))
+            words[name] += [int(record["body"][1].split()[0]) for record in records]
+        self.assertEqual(len(places), len(services))
+        self.assertTrue(all(len(there) == 1 for there in places.values()), places)
+        self.assertGreater(len({partition for ((partition, _),) in places.values()}), 1)
+        self.assertTrue(all(order == list(range(rounds)) for order in words.values()), "in order, once")
 
     def test_headers_metadata_and_topics(self):
         """Headers become attributes of the resource and of the request, whence they go out again; a resource may name its topic."""

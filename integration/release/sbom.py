@@ -1,7 +1,7 @@
 """What is in a release: a bill of materials (CycloneDX 1.6), and the licences that have to go along.
 
 In:  `cargo tree`, `cargo metadata` and Cargo.lock, for the crates that the program on this kind of machine is made of (no build
-     or test dependencies, nor what only those switch on); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file;
+     or test dependencies, nor what only those switch on, but sources that are compiled into it); assets/.stamp.json, for what was taken out of wheels, with the SHA-256 of each file;
      page.html, which ends with the npm packages of which something is in it, and the lock file that it was built by.
 Out: `bill(...)`, JSON; `licences(...)`, one text with every licence and notice that the crates' packages hold, each once.
 Promises: equal inputs give equal bytes: order, serial number and time do not depend on the clock or on chance.
@@ -44,6 +44,10 @@ ASSETS = {
 }
 PAGE = ROOT / "src/edge/api/page/page.html"
 PAGE_LOCK = ROOT / "src/edge/api/page/web/package-lock.json"
+# What the release is built with.
+FEATURES = ("--features", "kafka")
+# Crates of sources that a build script compiles into the program.
+COMPILED_IN = ("openssl-src",)
 LICENCE_FILE = re.compile(r"(licen[sc]e|copying|copyright|notice|unlicense)", re.IGNORECASE)
 
 
@@ -55,16 +59,18 @@ class Crates:
             return subprocess.run(["cargo", *command], cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
 
         # The tree knows the features without those of the tests; the metadata know the rest.
-        tree = cargo("tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}")
+        tree = cargo("tree", "--locked", *FEATURES, "--edges", "normal", "--prefix", "none", "--format", "{p}")
         linked = {tuple(line.split()[:2]) for line in tree.splitlines()}
-        metadata = json.loads(cargo("metadata", "--locked", "--format-version", "1"))
+        metadata = json.loads(cargo("metadata", "--locked", *FEATURES, "--format-version", "1"))
         packages = {package["id"]: package for package in metadata["packages"]}
+        linked |= {(p["name"], f"v{p['version']}") for p in packages.values() if p["name"] in COMPILED_IN}
         packages = {crate: p for crate, p in packages.items() if (p["name"], f"v{p['version']}") in linked}
         nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
         self.root = metadata["resolve"]["root"]
         self.needs = {
             crate: sorted(d["pkg"] for d in nodes[crate]["deps"]
-                          if d["pkg"] in packages and any(kind["kind"] is None for kind in d["dep_kinds"]))
+                          if d["pkg"] in packages
+                          and (packages[d["pkg"]]["name"] in COMPILED_IN or any(kind["kind"] is None for kind in d["dep_kinds"])))
             for crate in packages
         }
         self.packages = {crate: packages[crate] for crate in sorted(packages, key=lambda crate: _name(packages[crate]))}

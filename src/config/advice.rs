@@ -32,6 +32,50 @@ pub fn unknown_key(section: &str, key: &str, known: &[&str]) -> String {
     )
 }
 
+/// About what the Collector's Kafka components know and ours do otherwise.
+fn of_kafka(section: &str, key: &str) -> Option<&'static str> {
+    let (role, below) = section.split_once('.')?;
+    if below.split(['/', '.']).next() != Some("kafka") {
+        return None;
+    }
+    Some(match (role, key) {
+        (_, "protocol_version") => "it is agreed upon with the brokers; remove it",
+        (_, "resolve_canonical_bootstrap_servers_only" | "use_leader_epoch") => {
+            "brokers are asked by the names they give; remove it"
+        }
+        ("receivers", "topic") => "topics belong to a signal; write `logs: {topics: [NAME]}`",
+        ("exporters", "topic") => "a topic belongs to a signal; write `logs: {topic: NAME}`",
+        (_, "encoding") if !section.ends_with(".logs") => {
+            "an encoding belongs to a signal; write `logs: {encoding: otlp_proto}`"
+        }
+        ("receivers", "group_rebalance_strategy") => "write `group_rebalance_strategies: [cooperative-sticky]`",
+        ("receivers", "after" | "on_error") => "a message is marked once the next hop has it, never before; remove it",
+        ("receivers", "enable") if section.ends_with(".autocommit") => {
+            "what was handed on is always committed; remove it"
+        }
+        ("receivers", "enabled") if section.ends_with(".error_backoff") => {
+            "what is refused for now is always tried again; remove it"
+        }
+        ("receivers", "multiplier" | "randomization_factor" | "max_elapsed_time")
+            if section.ends_with(".error_backoff") =>
+        {
+            "the wait doubles each time, and there is no end to it: the message is safe where it is; remove it"
+        }
+        ("receivers", "partition_processing") => "each partition is always read by itself; remove it",
+        ("receivers" | "exporters", "plain_text") => {
+            "write `sasl: {username: NAME, password: \"${env:KAFKA_PASSWORD}\", mechanism: PLAIN}`"
+        }
+        (_, "kerberos" | "aws_msk" | "oauthbearer_token_source") => {
+            "only SASL's PLAIN and SCRAM are there; keep a Collector before it if you need it"
+        }
+        ("exporters", "partition_logs_by_trace_id" | "partition_traces_by_id" | "record_partitioner") => {
+            "not in this version; remove it, or write `partition_logs_by_resource_attributes: true`"
+        }
+        ("exporters", "max_broker_write_bytes") => "write `producer.max_message_bytes`, which bounds a batch too",
+        _ => return None,
+    })
+}
+
 /// About a word that is not one of `known`.
 pub fn unknown_value(value: &str, known: &[&str]) -> String {
     // Spellings in capitals are accepted, not advertised.
@@ -97,6 +141,9 @@ pub fn other_pipeline(id: &str) -> String {
 
 /// What is known in the Collector and comes to Harbinger later.
 fn later(section: &str, key: &str) -> Option<String> {
+    if let Some(message) = of_kafka(section, key) {
+        return Some(message.to_owned());
+    }
     let role = section.split('.').next().unwrap_or_default();
     let message = match (role, key) {
         (_, "ca_pem" | "cert_pem" | "key_pem") if section.ends_with(".tls") => {
@@ -179,6 +226,10 @@ fn later(section: &str, key: &str) -> Option<String> {
 pub fn is_secret(key: &str) -> bool {
     // `headers: {X-Scope-OrgID: {from_context: NAME}}` names a header, it does not hold one.
     if key.ends_with(".from_context") {
+        return false;
+    }
+    // Names of headers, and whether they are wanted.
+    if key.contains(".header_extraction.") {
         return false;
     }
     // Users that were written where their section belongs.

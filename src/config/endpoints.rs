@@ -89,7 +89,9 @@ fn check_topics(root: &Node, settings: &Settings, findings: &Findings) {
         for signal in settings.signals_to(id) {
             let topic = queued.exporter.topic(signal);
             let reads = |receiver: &Receiver| match receiver {
-                Receiver::Kafka(kafka) => kafka.reads(signal, topic) && shares(&kafka.brokers, &queued.exporter.brokers),
+                Receiver::Kafka(kafka) => {
+                    kafka.reads(signal, topic) && shares(&kafka.brokers, &queued.exporter.brokers)
+                }
                 Receiver::Otlp(_) => false,
             };
             let mut readers = settings.receivers.iter().filter(|(_, receiver)| reads(receiver));

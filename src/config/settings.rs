@@ -89,8 +89,7 @@ pub struct Settings {
     pub processor: ComponentId,
     /// The engine.
     pub harbinger: Harbinger,
-    /// Every way out, once, whichever pipeline or events of incidents leave by it; of one pipeline at most one could refuse and has
-    /// no queue.
+    /// Every way out, once, whoever leaves by it; of one pipeline at most one could refuse and has no queue.
     pub exporters: Vec<(ComponentId, Exporter)>,
     /// The way out for events of incidents, where that is not the records'.
     pub events_exporter: Option<ComponentId>,

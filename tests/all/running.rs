@@ -35,8 +35,9 @@ fn replace(document: &mut Value, directory: &Path, there: &Destinations) {
     };
     let section = |document: &mut Value, key: &str| document[key].as_object_mut().cloned().unwrap_or_default();
     for (receiver, _) in section(document, "receivers") {
-        let protocols = &mut document["receivers"][receiver]["protocols"];
-        for protocol in protocols.as_object_mut().unwrap().values_mut() {
+        let protocols = document["receivers"][receiver].get_mut("protocols");
+        let protocols = protocols.and_then(Value::as_object_mut);
+        for protocol in protocols.into_iter().flat_map(|each| each.values_mut()) {
             protocol["endpoint"] = json!("127.0.0.1:0");
         }
     }

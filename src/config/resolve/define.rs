@@ -259,7 +259,9 @@ impl Resolver {
                 Exporter::OtlpHttp(Box::new(queued))
             }
             "kafka" => {
-                let queued = self.queued(node, key, |kafka: &mut KafkaExporterSettings| &mut kafka.retry_on_failure)?;
+                let queued = self.queued(node, key, |kafka: &mut KafkaExporterSettings| {
+                    &mut kafka.retry_on_failure
+                })?;
                 Exporter::Kafka(Box::new(queued))
             }
             "file" => Exporter::File(self.read(node, key)?),

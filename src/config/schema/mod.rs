@@ -304,9 +304,16 @@ impl Writer {
 
     /// Puts a kind with the definitions; its name there.
     fn define(&mut self, name: &str, of: &Shape, at: At<'_>) -> String {
-        let definition = self.property(name, of, at);
-        self.definitions.insert(name.to_owned(), definition.into());
-        name.to_owned()
+        let definition = Value::Object(self.property(name, of, at));
+        // A receiver and an exporter may have one name.
+        let is_free = |name: &String| self.definitions.get(name).is_none_or(|known| *known == definition);
+        let names = (2..).map(|number| format!("{name}_{number}"));
+        let name = std::iter::once(name.to_owned())
+            .chain(names)
+            .find(is_free)
+            .unwrap_or_default();
+        self.definitions.insert(name.clone(), definition);
+        name
     }
 }
 

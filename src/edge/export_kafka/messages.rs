@@ -29,12 +29,18 @@ pub(super) struct Message {
 ///
 /// # Errors
 /// Why it can never be written so.
-pub(super) fn of(settings: &Settings, signal: Signal, body: &Bytes, metadata: &Metadata) -> Result<Vec<Message>, String> {
+pub(super) fn of(
+    settings: &Settings,
+    signal: Signal,
+    body: &Bytes,
+    metadata: &Metadata,
+) -> Result<Vec<Message>, String> {
     let destination = settings.of(signal);
     let by_caller = said(metadata, &destination.topic_from_metadata_key);
     let topic = by_caller.unwrap_or(settings.topic(signal));
     let key = said(metadata, &destination.message_key_from_metadata_key).map(|key| key.as_bytes().to_vec());
-    let by_attribute = Some(settings.topic_from_attribute.as_str()).filter(|name| by_caller.is_none() && !name.is_empty());
+    let by_attribute =
+        Some(settings.topic_from_attribute.as_str()).filter(|name| by_caller.is_none() && !name.is_empty());
     let by_resource = settings.is_by_resource(signal);
     if by_attribute.is_none() && !by_resource {
         let payload = written(destination.encoding, signal, body.clone())?;
@@ -68,7 +74,9 @@ pub(super) fn of(settings: &Settings, signal: Signal, body: &Bytes, metadata: &M
 
 /// What a caller said under a header, if one is named.
 fn said<'m>(metadata: &'m Metadata, header: &'m str) -> Option<&'m str> {
-    metadata.values(header).find(|value| !header.is_empty() && !value.is_empty())
+    metadata
+        .values(header)
+        .find(|value| !header.is_empty() && !value.is_empty())
 }
 
 fn written(encoding: Encoding, signal: Signal, request: Bytes) -> Result<Bytes, String> {
@@ -167,7 +175,12 @@ mod tests {
         };
         assert_eq!(topics(Metadata::default()), ["a", "rest"]);
         assert_eq!(topics(Metadata::default().with("X-Topic", "told".into())), ["told"]);
-        let bad = of(&settings, Signal::Logs, &request(vec![of_service("a b", "")]), &Metadata::default());
+        let bad = of(
+            &settings,
+            Signal::Logs,
+            &request(vec![of_service("a b", "")]),
+            &Metadata::default(),
+        );
         assert!(bad.unwrap_err().contains("is not a topic"));
     }
 

@@ -230,7 +230,9 @@ impl Settings {
         }
         let producer = &self.producer;
         if !(1000..=1_000_000_000).contains(&producer.max_message_bytes) {
-            return Err("`producer.max_message_bytes` must lie between 1000 and 1000000000, for example 1000000".into());
+            return Err(
+                "`producer.max_message_bytes` must lie between 1000 and 1000000000, for example 1000000".into(),
+            );
         }
         if producer.linger > Duration::from_secs(60) || producer.linger >= self.timeout {
             return Err("`producer.linger` must be less than `timeout`, for example 10ms".into());
@@ -242,7 +244,8 @@ impl Settings {
             || producer.max_buffered_mib * 1024 * 1024 < producer.max_message_bytes
         {
             return Err(
-                "`producer.max_buffered_mib` must lie between 1 and 2048 and hold one largest message, for example 64".into(),
+                "`producer.max_buffered_mib` must lie between 1 and 2048 and hold one largest message, for example 64"
+                    .into(),
             );
         }
         let (name, levels) = producer.compression.name_and_levels();
@@ -316,7 +319,10 @@ mod tests {
                     timeout: 10s\nretry_on_failure: {initial_interval: 1s}";
         let settings: Settings = serde_yaml::from_str(yaml).unwrap();
         assert_eq!(settings.validate(), Ok(()));
-        assert_eq!((settings.topic(Signal::Logs), settings.topic(Signal::Metrics)), ("judged", "otlp_metrics"));
+        assert_eq!(
+            (settings.topic(Signal::Logs), settings.topic(Signal::Metrics)),
+            ("judged", "otlp_metrics")
+        );
         assert_eq!(read("{}"), Ok(()), "nothing has to be written");
     }
 
@@ -330,7 +336,10 @@ mod tests {
             ("producer: {linger: 5s}", "producer.linger"),
             ("producer: {flush_max_messages: 0}", "producer.flush_max_messages"),
             ("producer: {max_buffered_mib: 0}", "producer.max_buffered_mib"),
-            ("producer: {compression: gzip, compression_params: {level: 10}}", "producer.compression_params.level"),
+            (
+                "producer: {compression: gzip, compression_params: {level: 10}}",
+                "producer.compression_params.level",
+            ),
             ("retry_on_failure: {multiplier: 0}", "retry_on_failure"),
             (
                 "partition_logs_by_resource_attributes: true\nlogs: {message_key_from_metadata_key: k}",
@@ -340,6 +349,9 @@ mod tests {
             let problem = read(yaml).unwrap_err();
             assert!(problem.contains(&format!("`{key}")), "{yaml}: {problem}");
         }
-        assert!(read("producer: {required_acks: 1}").is_err(), "it would lose what it acknowledged");
+        assert!(
+            read("producer: {required_acks: 1}").is_err(),
+            "it would lose what it acknowledged"
+        );
     }
 }

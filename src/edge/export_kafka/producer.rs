@@ -57,7 +57,10 @@ pub struct KafkaExporter {
 
 impl fmt::Debug for KafkaExporter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("KafkaExporter").field("settings", &self.settings).finish_non_exhaustive()
+        formatter
+            .debug_struct("KafkaExporter")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -214,7 +217,10 @@ impl KafkaExporter {
                 tracing::warn!(component = self.id, "the producer is replaced: {reason}");
                 *writer_now = Arc::new(new);
             }
-            Err(problem) => tracing::error!(component = self.id, "the producer failed ({reason}), and no other can be made: {problem}"),
+            Err(problem) => tracing::error!(
+                component = self.id,
+                "the producer failed ({reason}), and no other can be made: {problem}"
+            ),
         }
     }
 }
@@ -223,7 +229,9 @@ impl Exporter for KafkaExporter {
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
         Box::pin(async move {
             let open = Open::default();
-            let delivered = self.delivery.deliver(request, |parcel, until| self.attempt(&open, parcel, until));
+            let delivered = self
+                .delivery
+                .deliver(request, |parcel, until| self.attempt(&open, parcel, until));
             delivered.await
         })
     }
@@ -237,18 +245,30 @@ fn writer(id: &str, settings: &Settings) -> Result<Writer, KafkaError> {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        .set("message.timeout.ms", settings.timeout.as_millis().min(i32::MAX as u128).to_string())
+        .set(
+            "message.timeout.ms",
+            settings.timeout.as_millis().min(i32::MAX as u128).to_string(),
+        )
         .set("message.max.bytes", producer.max_message_bytes.to_string())
         .set("batch.size", producer.max_message_bytes.to_string())
         .set("batch.num.messages", producer.flush_max_messages.to_string())
         .set("linger.ms", producer.linger.as_millis().to_string())
         .set("compression.type", compression)
         .set("compression.level", producer.compression_params.level.to_string())
-        .set("allow.auto.create.topics", producer.allow_auto_topic_creation.to_string())
+        .set(
+            "allow.auto.create.topics",
+            producer.allow_auto_topic_creation.to_string(),
+        )
         // Our own bound is the one that holds.
-        .set("queue.buffering.max.kbytes", ((producer.max_buffered_mib + 1) * 1024 * 2).to_string())
+        .set(
+            "queue.buffering.max.kbytes",
+            ((producer.max_buffered_mib + 1) * 1024 * 2).to_string(),
+        )
         .set("queue.buffering.max.messages", "0")
         // A topic that is not there yet is waited for as long as anything else.
-        .set("topic.metadata.propagation.max.ms", settings.timeout.as_millis().to_string());
+        .set(
+            "topic.metadata.propagation.max.ms",
+            settings.timeout.as_millis().to_string(),
+        );
     config.create_with_context(speaking(id))
 }

@@ -53,7 +53,11 @@ impl Decoding {
     /// What is wrong with one of them; alone, with that one.
     pub fn request(self, messages: &[Message]) -> Result<Bytes, String> {
         if self.encoding == Encoding::OtlpProto
-            && let [Message { payload, attributes, .. }] = messages
+            && let [
+                Message {
+                    payload, attributes, ..
+                },
+            ] = messages
             && attributes.is_empty()
         {
             return Ok(payload.clone());
@@ -144,7 +148,10 @@ impl HeaderExtraction {
         let wanted = self.headers.iter().filter(|_| self.extract_headers);
         let found = wanted.filter_map(|name| {
             let (_, value) = headers.iter().find(|(header, _)| header == name)?;
-            Some((format!("kafka.header.{name}"), String::from_utf8_lossy(value).into_owned()))
+            Some((
+                format!("kafka.header.{name}"),
+                String::from_utf8_lossy(value).into_owned(),
+            ))
         });
         found.collect()
     }
@@ -188,7 +195,10 @@ mod tests {
         let text = read(Encoding::Text, &lines).unwrap();
         assert_eq!(text.resource_logs.len(), 1);
         let bytes = Any::BytesValue(b"t\xffo".to_vec());
-        assert_eq!(bodies(&text), [Some(Any::StringValue("one".into())), Some(bytes.clone())]);
+        assert_eq!(
+            bodies(&text),
+            [Some(Any::StringValue("one".into())), Some(bytes.clone())]
+        );
         let raw = read(Encoding::Raw, &lines).unwrap();
         assert_eq!(bodies(&raw), [Some(Any::BytesValue(b"one".to_vec())), Some(bytes)]);
         let json = read(Encoding::Json, &[message("{\"a\": 1}")]).unwrap();
@@ -211,7 +221,10 @@ mod tests {
         let both = read(Encoding::OtlpProto, &[one.clone(), other.clone()]).unwrap();
         assert_eq!(bodies(&both).len(), 2);
         let cut = message(one.payload.slice(..one.payload.len() - 1));
-        assert!(read(Encoding::OtlpProto, &[cut, other]).is_err(), "it would swallow the next");
+        assert!(
+            read(Encoding::OtlpProto, &[cut, other]).is_err(),
+            "it would swallow the next"
+        );
     }
 
     #[test]

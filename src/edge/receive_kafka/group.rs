@@ -43,8 +43,8 @@ use crate::edge::{
 
 /// How often the end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long attempts under way may take when their partition is taken away.
-const GIVING_UP: Duration = Duration::from_secs(10);
+/// How long attempts under way may take when their partition is taken away, or at the end: nobody waits for their answer.
+const GIVING_UP: Duration = Duration::from_secs(5);
 /// What is said of the group beside errors.
 const ROOM_FOR_ANSWER_BYTES: usize = 1024 * 1024;
 
@@ -164,7 +164,12 @@ fn take_part(consumer: Arc<BaseConsumer<Group>>, is_over: &AtomicBool) {
             Some(Ok(message)) => {
                 use rdkafka::Message as _;
                 let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-                tracing::error!(topic, partition, offset, "a message came outside its partition's queue; it is read again");
+                tracing::error!(
+                    topic,
+                    partition,
+                    offset,
+                    "a message came outside its partition's queue; it is read again"
+                );
                 if let Err(problem) = consumer.seek(topic, partition, rdkafka::Offset::Offset(offset), GIVING_UP) {
                     tracing::error!(topic, partition, offset, "{problem}");
                 }
@@ -172,7 +177,7 @@ fn take_part(consumer: Arc<BaseConsumer<Group>>, is_over: &AtomicBool) {
         }
     }
     let group = Arc::clone(consumer.context());
-    group.end(group.all(), None);
+    group.end(group.all());
     // Closing commits what is stored and tells the group that we leave.
     drop(consumer);
 }
@@ -181,7 +186,11 @@ fn take_part(consumer: Arc<BaseConsumer<Group>>, is_over: &AtomicBool) {
 fn config(settings: &Settings) -> ClientConfig {
     let mut config = settings.client().config();
     let millis = |duration: Duration| duration.as_millis().min(i32::MAX as u128).to_string();
-    let strategies: Vec<&str> = settings.group_rebalance_strategies.iter().map(|one| one.name()).collect();
+    let strategies: Vec<&str> = settings
+        .group_rebalance_strategies
+        .iter()
+        .map(|one| one.name())
+        .collect();
     let fetch = settings.max_fetch_size.max(settings.max_partition_fetch_size);
     config
         .set("group.id", &settings.group_id)
@@ -201,10 +210,15 @@ fn config(settings: &Settings) -> ClientConfig {
         .set("auto.commit.interval.ms", millis(settings.autocommit.interval))
         .set("fetch.min.bytes", settings.min_fetch_size.to_string())
         .set("fetch.wait.max.ms", millis(settings.max_fetch_wait))
-        .set("max.partition.fetch.bytes", settings.max_partition_fetch_size.to_string())
+        .set(
+            "max.partition.fetch.bytes",
+            settings.max_partition_fetch_size.to_string(),
+        )
         .set("fetch.max.bytes", fetch.to_string())
         .set("message.max.bytes", fetch.clamp(1000, 1_000_000_000).to_string())
         .set("receive.message.max.bytes", (fetch + ROOM_FOR_ANSWER_BYTES).to_string())
+        // A partition whose queue was full is fetched again as soon as there is room, not a second later.
+        .set("fetch.queue.backoff.ms", "10")
         // Of each partition, for each has a queue of its own.
         .set(
             "queued.max.messages.kbytes",
@@ -212,7 +226,11 @@ fn config(settings: &Settings) -> ClientConfig {
         )
         .set("allow.auto.create.topics", "true");
     let excluded = Signal::ALL.map(|signal| settings.of(signal).exclude_topics.join(","));
-    let excluded: Vec<&str> = excluded.iter().map(String::as_str).filter(|one| !one.is_empty()).collect();
+    let excluded: Vec<&str> = excluded
+        .iter()
+        .map(String::as_str)
+        .filter(|one| !one.is_empty())
+        .collect();
     if !excluded.is_empty() {
         config.set("topic.blacklist", excluded.join(","));
     }
@@ -256,16 +274,19 @@ impl Group {
         let (end, ended) = watch::channel(false);
         let lane = Lane::new(way, serving.consumer.clone(), queue);
         let task = serving.runtime.spawn(lane.run(ended));
-        self.lanes().insert((topic.to_owned(), partition), Running { end, task });
+        self.lanes()
+            .insert((topic.to_owned(), partition), Running { end, task });
         self.counters.partitions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends lanes: each ends its attempts under way, within the time, if one is given. Not to be called from an async thread.
-    fn end(&self, partitions: Vec<(String, i32)>, within: Option<Duration>) {
+    /// Ends lanes: each ends its attempts under way, if they end in time. Not to be called from an async thread.
+    fn end(&self, partitions: Vec<(String, i32)>) {
         let Some(serving) = self.serving.get() else { return };
         let mut ending = Vec::new();
         for partition in partitions {
-            let Some(running) = self.lanes().remove(&partition) else { continue };
+            let Some(running) = self.lanes().remove(&partition) else {
+                continue;
+            };
             let _ = running.end.send(true);
             ending.push((partition, running.task));
             self.counters.partitions.fetch_sub(1, Ordering::Relaxed);
@@ -276,18 +297,13 @@ impl Group {
                     let _ = task.await;
                 }
             };
-            match within {
-                None => over.await,
-                Some(within) => {
-                    if timeout(within, over).await.is_ok() {
-                        return;
-                    }
-                    for ((topic, partition), task) in ending.iter_mut().filter(|(_, task)| !task.is_finished()) {
-                        tracing::warn!(topic, partition, "given up with requests under way: they come again");
-                        task.abort();
-                        let _ = task.await;
-                    }
-                }
+            if timeout(GIVING_UP, over).await.is_ok() {
+                return;
+            }
+            for ((topic, partition), task) in ending.iter_mut().filter(|(_, task)| !task.is_finished()) {
+                tracing::warn!(topic, partition, "given up with requests under way: they come again");
+                task.abort();
+                let _ = task.await;
             }
         });
     }
@@ -296,14 +312,20 @@ impl Group {
 impl Serving {
     /// What a topic tells of, and who takes it.
     fn way(&self, topic: &str) -> Option<(Signal, Arc<dyn crate::edge::Intake>)> {
-        let signal = self.intakes.signals().find(|signal| self.settings.reads(*signal, topic))?;
+        let signal = self
+            .intakes
+            .signals()
+            .find(|signal| self.settings.reads(*signal, topic))?;
         Some((signal, Arc::clone(self.intakes.of(signal)?)))
     }
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<(String, i32)> {
     let elements = list.elements();
-    elements.iter().map(|one| (one.topic().to_owned(), one.partition())).collect()
+    elements
+        .iter()
+        .map(|one| (one.topic().to_owned(), one.partition()))
+        .collect()
 }
 
 impl ClientContext for Group {
@@ -332,7 +354,7 @@ impl ConsumerContext for Group {
                 let theirs = partitions(list);
                 tracing::info!(partitions = ?theirs, is_lost = consumer.assignment_lost(), "partitions go to others");
                 // What is stored by then is committed when they are unassigned, which comes next.
-                self.end(theirs, Some(GIVING_UP));
+                self.end(theirs);
             }
             Rebalance::Error(problem) => tracing::warn!("rebalancing: {problem}"),
         }

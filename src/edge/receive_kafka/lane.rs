@@ -133,7 +133,9 @@ impl Lane {
         let mut messages: Vec<Message> = self.next.take().into_iter().collect();
         let mut bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
         while bytes < REQUEST_BYTES && messages.len() < REQUEST_MESSAGES {
-            let Some(polled) = self.queue.poll(Duration::ZERO) else { break };
+            let Some(polled) = self.queue.poll(Duration::ZERO) else {
+                break;
+            };
             let message = match polled {
                 Ok(message) => self.way.message(&message),
                 Err(problem) => {
@@ -251,7 +253,10 @@ impl Way {
 
     /// A message, out of librdkafka's memory.
     fn message(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
-        let written = message.timestamp().to_millis().and_then(|millis| u64::try_from(millis).ok());
+        let written = message
+            .timestamp()
+            .to_millis()
+            .and_then(|millis| u64::try_from(millis).ok());
         let (attributes, metadata) = self.headers(message);
         Message {
             offset: message.offset(),
@@ -269,7 +274,10 @@ impl Way {
             include_metadata,
             ..
         } = &*self.settings;
-        let Some(headers) = message.headers().filter(|_| *include_metadata || header_extraction.extract_headers) else {
+        let Some(headers) = message
+            .headers()
+            .filter(|_| *include_metadata || header_extraction.extract_headers)
+        else {
             return Default::default();
         };
         let headers = headers.iter().filter_map(|header| Some((header.key, header.value?)));

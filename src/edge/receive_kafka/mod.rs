@@ -292,9 +292,7 @@ impl Settings {
             return Err(format!("`group_id` is empty: write a name, as {COLLECTOR}"));
         }
         if self.heartbeat_interval.is_zero() || self.session_timeout < self.heartbeat_interval * 2 {
-            return Err(
-                "`session_timeout` must be at least twice `heartbeat_interval`, for example 10s and 3s".into(),
-            );
+            return Err("`session_timeout` must be at least twice `heartbeat_interval`, for example 10s and 3s".into());
         }
         let cooperative = |strategy: &Strategy| *strategy == Strategy::CooperativeSticky;
         let strategies = &self.group_rebalance_strategies;
@@ -312,7 +310,9 @@ impl Settings {
             ("max_partition_fetch_size", self.max_partition_fetch_size),
         ] {
             if !(1024..=1_000_000_000).contains(&bytes) {
-                return Err(format!("`{key}` must lie between 1024 and 1000000000 bytes, for example 1048576"));
+                return Err(format!(
+                    "`{key}` must lie between 1024 and 1000000000 bytes, for example 1048576"
+                ));
             }
         }
         if self.autocommit.interval < Duration::from_millis(10) {
@@ -377,7 +377,9 @@ impl Settings {
 /// librdkafka has regular expressions of its own (POSIX, extended); those that both know are these, near enough.
 fn check_pattern(key: &str, pattern: &str) -> Result<(), String> {
     match regex::Regex::new(pattern) {
-        Ok(_) if pattern.contains(',') => Err(format!("`{key}`: `{pattern}` has a comma, which no topic has: leave it out")),
+        Ok(_) if pattern.contains(',') => Err(format!(
+            "`{key}`: `{pattern}` has a comma, which no topic has: leave it out"
+        )),
         Ok(_) => Ok(()),
         Err(error) => Err(format!("`{key}`: `{pattern}` is not a regular expression: {error}")),
     }
@@ -402,7 +404,10 @@ mod tests {
                     group_rebalance_strategies: [range, roundrobin]";
         let settings: Settings = serde_yaml::from_str(yaml).unwrap();
         assert_eq!(settings.validate(), Ok(()));
-        assert_eq!((settings.logs.encoding, settings.client().is_encrypted()), (Encoding::Text, true));
+        assert_eq!(
+            (settings.logs.encoding, settings.client().is_encrypted()),
+            (Encoding::Text, true)
+        );
         assert_eq!(settings.topics(Signal::Traces), ["otlp_spans"]);
         assert!(!format!("{settings:?}").contains("secret"));
         assert_eq!(read("{}"), Ok(()), "nothing has to be written");
@@ -419,7 +424,10 @@ mod tests {
             ("logs: {exclude_topics: [a]}", "logs.exclude_topics"),
             ("traces: {encoding: text}", "traces.encoding"),
             ("session_timeout: 3s", "session_timeout"),
-            ("group_rebalance_strategies: [range, cooperative-sticky]", "group_rebalance_strategies"),
+            (
+                "group_rebalance_strategies: [range, cooperative-sticky]",
+                "group_rebalance_strategies",
+            ),
             ("min_fetch_size: 0", "min_fetch_size"),
             ("max_fetch_size: 10", "max_fetch_size"),
             ("autocommit: {interval: 0s}", "autocommit.interval"),

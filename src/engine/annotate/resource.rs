@@ -113,7 +113,10 @@ mod tests {
         let mut expected = ExportLogsServiceRequest {
             resource_logs: vec![of(Some(own)), of(None)],
         };
-        let given = [("kafka.header.a".to_owned(), "x".to_owned()), ("b".to_owned(), String::new())];
+        let given = [
+            ("kafka.header.a".to_owned(), "x".to_owned()),
+            ("b".to_owned(), String::new()),
+        ];
         let found = with_resource_attributes(&expected.encode_to_vec(), &given).unwrap();
         for resource in &mut expected.resource_logs {
             let attributes = &mut resource.resource.get_or_insert_default().attributes;

@@ -171,7 +171,8 @@ impl<'a> Resource<'a> {
 
     /// The same for the same attributes in whatever order, and another for others (XXH3, 128 bits).
     pub fn fingerprint(&self) -> u128 {
-        let attributes = Messages::new(Cursor::new(self.resource_logs), 1).flat_map(|resource| Messages::new(resource, 1));
+        let attributes =
+            Messages::new(Cursor::new(self.resource_logs), 1).flat_map(|resource| Messages::new(resource, 1));
         let mut hashes: Vec<u128> = attributes.map(|attribute| xxh3_128(attribute.rest())).collect();
         hashes.sort_unstable();
         let bytes: Vec<u8> = hashes.into_iter().flat_map(u128::to_le_bytes).collect();

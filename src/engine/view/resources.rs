@@ -74,7 +74,12 @@ mod tests {
             of(&[attribute("b", "2"), attribute("a", "1")]),
             of(&[attribute("a", "2"), attribute("b", "1")]),
         ]
-        .map(|request| resources(&request).unwrap().first().map(|part| part.resource.fingerprint()));
+        .map(|request| {
+            resources(&request)
+                .unwrap()
+                .first()
+                .map(|part| part.resource.fingerprint())
+        });
         assert_eq!(one, two);
         assert_ne!(one, other);
     }

@@ -17,7 +17,10 @@ impl Client<'_> {
             .set("bootstrap.servers", self.brokers.join(","))
             .set("client.id", self.client_id)
             .set("connections.max.idle.ms", millis(self.conn_idle_timeout))
-            .set("topic.metadata.refresh.interval.ms", millis(self.metadata.refresh_interval))
+            .set(
+                "topic.metadata.refresh.interval.ms",
+                millis(self.metadata.refresh_interval),
+            )
             // A broker that is away is asked again soon: its absence is what people wait for to end.
             .set("reconnect.backoff.max.ms", "2000")
             .set_log_level(RDKafkaLogLevel::Info);

@@ -211,7 +211,11 @@ mod tests {
 
     #[test]
     fn topics_are_what_kafka_takes() {
-        assert!(Signal::ALL.iter().all(|signal| check_topic(default_topic(*signal)).is_ok()));
+        assert!(
+            Signal::ALL
+                .iter()
+                .all(|signal| check_topic(default_topic(*signal)).is_ok())
+        );
         for topic in ["", ".", "a b", "a/b", "ä", &"a".repeat(250)] {
             assert!(check_topic(topic).is_err(), "{topic}");
         }
