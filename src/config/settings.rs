@@ -129,7 +129,7 @@ impl Settings {
 #[serde(untagged)]
 pub enum Receiver {
     /// `otlp`
-    Otlp(OtlpReceiver),
+    Otlp(Box<OtlpReceiver>),
     /// `kafka`
     Kafka(Box<KafkaReceiverSettings>),
 }

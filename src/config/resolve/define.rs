@@ -116,7 +116,7 @@ impl Resolver {
             http: http?,
         };
         protocols.each().next()?;
-        Some(Receiver::Otlp(OtlpReceiver { protocols }))
+        Some(Receiver::Otlp(Box::new(OtlpReceiver { protocols })))
     }
 
     /// The section of a protocol, if it is there: `None` where it is wrong.

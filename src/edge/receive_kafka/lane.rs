@@ -6,7 +6,6 @@
 //! no more than its queue and a few requests. Absent on purpose: who owns which partition (`group`).
 
 use std::{
-    ops::Range,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
@@ -174,15 +173,13 @@ impl Lane {
 /// Hands on messages, in halves where some cannot be, until all are accepted, or the end.
 async fn hand_on(way: Arc<Way>, messages: Vec<Message>, mut end: watch::Receiver<bool>) -> Handed {
     let mut up_to = None;
-    let mut ranges: Vec<Range<usize>> = vec![0..messages.len()];
-    while let Some(range) = ranges.pop() {
-        let part = messages.get(range.clone()).unwrap_or_default();
+    let mut parts = vec![messages.as_slice()];
+    while let Some(part) = parts.pop() {
         match way.attempt(part, &mut end).await {
             Ok(()) => {}
-            Err(Stop::Never(_)) if range.len() > 1 => {
-                let middle = range.start + range.len() / 2;
-                ranges.push(middle..range.end);
-                ranges.push(range.start..middle);
+            Err(Stop::Never(_)) if part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
                 continue;
             }
             Err(Stop::Never(why)) => {
