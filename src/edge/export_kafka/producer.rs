@@ -17,7 +17,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer as _},
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use super::{
@@ -104,7 +104,7 @@ impl KafkaExporter {
     }
 
     /// Writes what is open of a request; what was acknowledged is open no more.
-    async fn attempt(&self, open: &Open, parcel: Parcel, _: Instant) -> Result<Bytes, Failure> {
+    async fn attempt(&self, open: &Open, parcel: Parcel) -> Result<Bytes, Failure> {
         let messages = open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let messages = match messages {
             Some(messages) => messages,
@@ -229,9 +229,7 @@ impl Exporter for KafkaExporter {
     fn export(&self, request: Request) -> BoxFuture<'_, Result<Bytes, Refusal>> {
         Box::pin(async move {
             let open = Open::default();
-            let delivered = self
-                .delivery
-                .deliver(request, |parcel, until| self.attempt(&open, parcel, until));
+            let delivered = self.delivery.deliver(request, |parcel, _| self.attempt(&open, parcel));
             delivered.await
         })
     }

@@ -45,7 +45,7 @@ use crate::edge::{
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long attempts under way may take when their partition is taken away, or at the end: nobody waits for their answer.
 const GIVING_UP: Duration = Duration::from_secs(5);
-/// What is said of the group beside errors.
+/// What an answer of a broker has beside messages, at most.
 const ROOM_FOR_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// What became of messages since the start.

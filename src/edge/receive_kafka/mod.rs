@@ -5,8 +5,8 @@
 //! has accepted everything up to it, never before, and committed every `autocommit.interval`, when a partition is taken away and at the end;
 //! a partition's records are handed on in order; a partition that is stuck holds up no other one; what nobody can read or
 //! take is skipped alone, counted and named by its offset, and stays in Kafka. Settings are there in every build, the receiver only
-//! in one with the feature `kafka`. Absent on purpose: exactly once (OTLP has no way to say so), regular expressions for parts of a
-//! topic's messages, and encodings of other tracing systems.
+//! in one with the feature `kafka`. Absent on purpose: exactly once (OTLP has no way to say so), a choice among
+//! a topic's messages, and encodings of other tracing systems.
 
 #[cfg(feature = "kafka")]
 mod decoding;
