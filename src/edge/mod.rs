@@ -23,6 +23,7 @@ pub mod api;
 mod auth;
 pub mod authenticate_basic;
 pub mod authenticate_bearer;
+pub mod cluster;
 mod desk;
 pub mod export_debug;
 pub mod export_file;
