@@ -9,15 +9,11 @@
 //! the overflow's state, where no text is kept, so that none is quoted; nothing depends on the order of a hash map.
 //! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
 
+mod cluster;
 mod feedback;
 mod part;
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    fmt,
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
 use super::{
     correlate::{self, Change, CorrelatorState, Event, Incident, PastIncident},
@@ -31,6 +27,8 @@ use super::{
     text::TemplateKey,
     verdict::Verdicts,
 };
+use cluster::Cluster;
+pub use cluster::NotUnderstood;
 use part::Part;
 
 /// What a batch came to.
@@ -42,6 +40,8 @@ pub struct Committed {
     pub repeated: bool,
     /// Records of the batch that were judged with the overflow.
     pub overflow_records: u64,
+    /// In a cluster: records of it get their incident by [`Tenants::place`] only.
+    pub waits: bool,
 }
 
 /// Something worth one line in the log.
@@ -128,6 +128,8 @@ pub struct Tenants {
     notes: Vec<Note>,
     /// The latest arrival of a batch.
     arrival_unix_nano: u64,
+    /// Where incidents are those of a cluster.
+    cluster: Option<Cluster>,
 }
 
 impl Tenants {
@@ -154,6 +156,7 @@ impl Tenants {
             noted_too_many: false,
             notes: Vec::new(),
             arrival_unix_nano: 0,
+            cluster: None,
         }
     }
 
@@ -236,20 +239,17 @@ impl Tenants {
                 verdicts,
                 repeated: true,
                 overflow_records: 0,
+                waits: false,
             };
         }
-        let mut overflow_records = 0;
+        let (mut overflow_records, mut waits) = (0, false);
         let verdicts = if let [tenant] = batch.tenants.as_slice() {
-            self.judge(tenant, batch, embeddings, &mut overflow_records)
+            self.judge(tenant, batch, embeddings, &mut overflow_records, &mut waits)
         } else {
             let mut all = Verdicts::default();
             for (tenant, part) in batch.tenants.iter().zip(Part::all(batch)) {
-                let embeddings: Vec<Option<Embedding>> = part
-                    .templates
-                    .iter()
-                    .map(|place| embeddings.get(*place as usize).cloned().flatten())
-                    .collect();
-                let verdicts = self.judge(tenant, &part.batch, &embeddings, &mut overflow_records);
+                let embeddings = part.embeddings(embeddings);
+                let verdicts = self.judge(tenant, &part.batch, &embeddings, &mut overflow_records, &mut waits);
                 part.put_back(verdicts, &mut all);
             }
             all.sort();
@@ -258,11 +258,16 @@ impl Tenants {
         let verdicts = Arc::new(verdicts);
         self.retries
             .remember(batch.request_hash, batch.arrival_unix_nano, Arc::clone(&verdicts));
-        Committed {
+        let mut committed = Committed {
             verdicts,
             repeated: false,
             overflow_records,
+            waits,
+        };
+        if self.cluster.is_some() && !waits {
+            self.place(batch, embeddings, &mut committed);
         }
+        committed
     }
 
     fn judge(
@@ -271,19 +276,16 @@ impl Tenants {
         batch: &Batch,
         embeddings: &[Option<Embedding>],
         overflow_records: &mut u64,
+        waits: &mut bool,
     ) -> Verdicts {
         let tenant = self.place_of(tenant);
         if tenant == Tenant::Overflow {
             *overflow_records += batch.records.len() as u64;
         }
-        let state = match self.states.entry(tenant) {
-            Entry::Occupied(state) => state.into_mut(),
-            Entry::Vacant(place) => {
-                let state = self.beginning.state(place.key());
-                place.insert(state)
-            }
-        };
-        state.mark(batch, embeddings)
+        let state = self.state_of(tenant);
+        let verdicts = state.mark(batch, embeddings);
+        *waits |= state.waits();
+        verdicts
     }
 
     /// The tenant itself where it has a place or there is one left; the overflow otherwise.

@@ -10,7 +10,7 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "slab",
     "view",
     "tenant",
@@ -24,6 +24,7 @@ const ROOMS: [&str; 16] = [
     "verdict",
     "annotate",
     "retries",
+    "cluster",
     "front",
     "state",
     "tenants",
