@@ -355,6 +355,7 @@ fn start_pipeline(
         exporter,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
+        cluster: None,
         metrics,
     })?;
     pipeline.incidents().remember(past);

@@ -217,10 +217,9 @@ impl State {
         if arrival.saturating_sub(latest) <= LIVE_NANO {
             let passed = now_unix_nano.saturating_sub(arrival);
             let time = latest.saturating_add(passed);
-            match (&self.shared, &mut self.correlator) {
-                // All agents settle together.
-                (Some(_), correlate::Correlator::Evidence(evidence)) => evidence.hear_of_time(time),
-                (_, correlator) => correlator.advance(time),
+            match &self.shared {
+                Some(_) => self.hear_of_time(time),
+                None => self.correlator.advance(time),
             }
         }
     }

@@ -31,7 +31,7 @@ pub use self::id::{IncidentId, NotAnId};
 pub use self::incident::{
     Change, Ending, FirstEpisode, Happened, Incident, KeyRecord, Link, ServiceCount, Status, TemplateCount, Tie,
 };
-pub use self::report::{Direction, Learned, Report, Run};
+pub use self::report::{Direction, Learned, Report, Run, first};
 pub use self::settings::{Mode, Scope, Settings};
 pub use self::tally::LinkState;
 pub use self::written::PastIncident;

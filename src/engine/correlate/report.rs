@@ -5,6 +5,8 @@
 //! reader has not read before; bounded in size. Field numbers are never reused; ids are raw numbers, times Unix nanoseconds. Absent on
 //! purpose: normal records, who reports, and in which order reports are read.
 
+use prost::Message;
+
 use super::event::Merged;
 use crate::engine::embed::Embedding;
 
@@ -110,6 +112,17 @@ impl Report {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Takes the first of these runs, of so many bytes or one.
+pub fn first(runs: &mut Vec<Run>, max_bytes: usize) -> Vec<Run> {
+    let mut bytes = 0;
+    let fits = runs.iter().take_while(|run| {
+        bytes += run.encoded_len();
+        bytes <= max_bytes
+    });
+    let count = fits.count().max(1).min(runs.len());
+    runs.drain(..count).collect()
 }
 
 #[cfg(test)]

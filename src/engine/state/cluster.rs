@@ -11,7 +11,7 @@ use super::State;
 use crate::engine::{
     correlate::{
         Change, Correlator, CorrelatorState, Direction, Event, Evidence, Incident, IncidentId, Learned, Merged, Node,
-        Report, Run,
+        Report, Run, first,
     },
     embed::Embedding,
     front::Batch,
@@ -21,6 +21,8 @@ use crate::engine::{
 
 /// Aliases that wait to be reported; of further ones nobody hears.
 const MAX_ALIASES: usize = 4096;
+/// Runs that are kept while the cluster does not answer; what is given for further ones stays as it is.
+const MAX_UNSENT: usize = 16_384;
 /// Own reports that are kept until the log has them; the oldest are forgotten, and what was given for them stays as it is.
 const MAX_REPORTED: usize = 65_536;
 
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     alone: Option<Correlator>,
     /// The ids that were given alone, by what is not read back yet.
     given: BTreeMap<(u64, u64, String), IncidentId>,
+    /// Runs that the copy has taken, and that no entry has yet.
+    unsent: Vec<Run>,
     /// Runs of own entries that are not read back yet, oldest first, with the number of the entry.
     reported: VecDeque<(u64, Report)>,
     /// What goes into the next report beside runs.
@@ -101,6 +105,7 @@ impl State {
 
     /// Gives the records of a batch that was judged the incidents they are in by now.
     pub fn place(&mut self, batch: &Batch, embeddings: &[Option<Embedding>], verdicts: &mut Verdicts) {
+        self.take_alone();
         let is_ready = self.is_ready();
         let mut anomalies = verdicts.anomalies.iter().peekable();
         let mut placed = Vec::new();
@@ -129,11 +134,13 @@ impl State {
         let Correlator::Evidence(evidence) = &self.correlator else {
             return false;
         };
-        self.shared.is_some() && evidence.has_to_report()
+        let unsent = self.shared.as_ref().map(|shared| !shared.unsent.is_empty());
+        unsent.is_some_and(|unsent| unsent || evidence.has_to_report())
     }
 
     /// What is to be reported now, as the entry of this number, runs of so many bytes at most; nothing where there is nothing to tell.
     pub fn report(&mut self, number: u64, max_bytes: usize) -> Option<Report> {
+        self.take_alone();
         let Correlator::Evidence(evidence) = &mut self.correlator else {
             return None;
         };
@@ -142,6 +149,9 @@ impl State {
             .is_some_and(|(arrival, latest)| arrival.saturating_sub(latest) <= super::LIVE_NANO);
         let shared = self.shared.as_mut()?;
         let mut report = evidence.drain_report(max_bytes);
+        if report.runs.is_empty() {
+            report.runs = first(&mut shared.unsent, max_bytes);
+        }
         if !std::mem::take(&mut shared.heard) && !is_live {
             report.watermark_unix_nano = None;
         }
@@ -152,9 +162,6 @@ impl State {
             return None;
         }
         if !report.runs.is_empty() || !report.aliases.is_empty() {
-            if let Some(Correlator::Evidence(alone)) = &mut shared.alone {
-                take_alone(alone, &report, &mut shared.given);
-            }
             let kept = Report {
                 runs: report.runs.clone(),
                 // Waited for, not needed.
@@ -191,6 +198,37 @@ impl State {
             }
         }
         shared.alone = Some(copy);
+        self.take_alone();
+    }
+
+    /// What goes on alone takes what waits to be reported.
+    fn take_alone(&mut self) {
+        let (Some(shared), Correlator::Evidence(evidence)) = (&mut self.shared, &mut self.correlator) else {
+            return;
+        };
+        let Some(Correlator::Evidence(alone)) = &mut shared.alone else {
+            return;
+        };
+        if evidence.has_to_report() {
+            let mut report = evidence.drain_report(usize::MAX);
+            take_alone(alone, &report, &mut shared.given);
+            shared.unsent.append(&mut report.runs);
+            shared.unsent.truncate(MAX_UNSENT);
+        }
+    }
+
+    /// It is at least this late in this agent's part of the stream.
+    pub(super) fn hear_of_time(&mut self, time_unix_nano: u64) {
+        self.take_alone();
+        let Correlator::Evidence(evidence) = &mut self.correlator else {
+            return;
+        };
+        evidence.hear_of_time(time_unix_nano);
+        // All agents settle together; who is alone settles alone.
+        let watermark = evidence.own_watermark();
+        if let Some(Correlator::Evidence(alone)) = self.shared.as_mut().and_then(|shared| shared.alone.as_mut()) {
+            alone.settle_until(watermark);
+        }
     }
 
     /// The next report of the cluster. Where it is this agent's own, `read_back` is the number of its entry.
@@ -239,7 +277,7 @@ impl State {
     /// All of the log has been read. What went on alone ends, once everything that it reported has been read back.
     pub fn caught_up(&mut self) {
         let Some(shared) = &mut self.shared else { return };
-        if !shared.reported.is_empty() || !shared.aliases.is_empty() {
+        if !shared.reported.is_empty() || !shared.unsent.is_empty() || !shared.aliases.is_empty() {
             return;
         }
         shared.given.clear();

@@ -6,7 +6,10 @@
 //! ([`Tenants::write_down`]). Promises: entries are bounded in size; what all agents read alike they fold alike. Absent on purpose: the
 //! log itself, and time limits.
 
-use std::{collections::btree_map::Entry as Place, sync::Arc};
+use std::{
+    collections::{VecDeque, btree_map::Entry as Place},
+    sync::Arc,
+};
 
 use prost::Message;
 
@@ -37,8 +40,9 @@ pub(super) struct Cluster {
     members: Members,
     /// The latest entry of the log that was folded.
     folded: Option<u64>,
-    /// Entries that nobody here understands.
-    unread: u64,
+    /// How often what waited was made entries, and the last entry of each time that is not folded yet.
+    drains: u64,
+    drained: VecDeque<(u64, u64)>,
 }
 
 /// How the incidents of a cluster stand.
@@ -79,7 +83,8 @@ impl Tenants {
             number: 0,
             members: Members::default(),
             folded: None,
-            unread: 0,
+            drains: 0,
+            drained: VecDeque::new(),
         });
         self.states.values_mut().for_each(State::share);
     }
@@ -133,25 +138,26 @@ impl Tenants {
                 entries.push((number, entry.encode_to_vec()));
             }
             if !self.states.values().any(State::has_to_report) {
+                cluster.drains += 1;
+                cluster.drained.push_back((cluster.drains, cluster.number));
                 return entries;
             }
         }
     }
 
-    /// Takes the log's next entry. Whether it is new, and understood.
-    pub fn fold(&mut self, offset: u64, time_unix_nano: u64, body: &[u8]) -> bool {
-        let Some(cluster) = &mut self.cluster else { return false };
+    /// Takes the log's next entry. How many aliases it tells; `None` for what is not understood.
+    pub fn fold(&mut self, offset: u64, time_unix_nano: u64, body: &[u8]) -> Option<u64> {
+        let cluster = self.cluster.as_mut()?;
         cluster.folded = Some(offset);
-        let Some(entry) = Entry::read(body) else {
-            cluster.unread += 1;
-            return false;
-        };
+        let entry = Entry::read(body)?;
         if !cluster.members.hear(&entry, time_unix_nano) {
-            return false;
+            return Some(0);
         }
+        let mut aliases = 0;
         let is_own = entry.agent == cluster.agent && entry.started_unix_nano == cluster.started_unix_nano;
         for section in &entry.sections {
             let Some(report) = &section.report else { continue };
+            aliases += report.aliases.len() as u64;
             let tenant = self.place_of(&section.tenant());
             if !self.is_meant(&tenant) {
                 continue;
@@ -163,13 +169,28 @@ impl Tenants {
                 state.settle_until(watermark);
             }
         }
-        true
+        Some(aliases)
     }
 
-    /// Whether the log has this agent's entry of this number, and it was folded.
-    pub fn has_folded(&self, number: u64) -> bool {
-        let cluster = self.cluster.as_ref();
-        cluster.is_some_and(|cluster| cluster.members.has(&cluster.agent, cluster.started_unix_nano, number))
+    /// What waits now is in the entries of so many calls of [`Tenants::entries`].
+    pub fn ticket(&self) -> u64 {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.drains + 1)
+    }
+
+    /// The entries of so many calls of [`Tenants::entries`] were read back and folded.
+    pub fn read_back(&mut self) -> u64 {
+        let Some(cluster) = &mut self.cluster else { return 0 };
+        let Cluster {
+            members,
+            agent,
+            started_unix_nano,
+            ..
+        } = &*cluster;
+        let is_read = |(_, number): &&(u64, u64)| members.has(agent, *started_unix_nano, *number);
+        let read = cluster.drained.iter().take_while(is_read).count();
+        // What is taken out is known by what is left.
+        cluster.drained.drain(..read);
+        cluster.drained.front().map_or(cluster.drains, |(drain, _)| drain - 1)
     }
 
     /// The cluster does not answer: ids come from this agent alone from now on.

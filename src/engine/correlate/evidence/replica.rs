@@ -7,12 +7,10 @@
 
 use std::sync::Arc;
 
-use prost::Message;
-
 use super::super::course::Course;
 use super::super::id::IncidentId;
 use super::super::incident::{Happened, MAX_SERVICE_BYTES};
-use super::super::report::{Direction, Report, Run};
+use super::super::report::{Direction, Report, Run, first};
 use super::episode::{Episode, MAX_IDS, Place};
 use super::{Change, Entry, Evidence, MAX_LAG_NANO, Node, UTTERANCE_NANO, same_span, service_hash, span_start};
 use crate::engine::correlate::{Incident, Status};
@@ -67,14 +65,8 @@ impl Evidence {
 
     /// What is to be reported now, runs of so many bytes or one; how far this agent's stream has come goes with it.
     pub fn drain_report(&mut self, max_bytes: usize) -> Report {
-        let mut bytes = 0;
-        let fits = self.sharing.waiting.iter().take_while(|run| {
-            bytes += run.encoded_len();
-            bytes <= max_bytes
-        });
-        let count = fits.count().max(1).min(self.sharing.waiting.len());
         let mut report = Report {
-            runs: self.sharing.waiting.drain(..count).collect(),
+            runs: first(&mut self.sharing.waiting, max_bytes),
             watermark_unix_nano: self.clock.now.map(|_| self.own_watermark()),
             ..Report::default()
         };

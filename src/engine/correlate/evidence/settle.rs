@@ -20,7 +20,7 @@ impl Evidence {
     }
 
     /// Nothing earlier is expected of the records that are taken here.
-    pub(super) fn own_watermark(&self) -> u64 {
+    pub fn own_watermark(&self) -> u64 {
         let lags = self.services.values().map(|(_, lag)| *lag);
         let lag = lags.filter(|lag| *lag <= MAX_LAG_NANO).max().unwrap_or_default();
         self.clock.watermark().saturating_sub(lag)
