@@ -93,6 +93,11 @@ impl State {
         alone.unwrap_or(&self.correlator)
     }
 
+    /// Whether ids were given alone that turned out to be others'.
+    pub fn has_aliases(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.aliases.is_empty())
+    }
+
     /// Whether ids come from a copy that goes on alone.
     pub fn is_alone(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.alone.is_some())
@@ -274,13 +279,16 @@ impl State {
         }
     }
 
-    /// All of the log has been read. What went on alone ends, once everything that it reported has been read back.
+    /// All of the log has been read. What went on alone ends, once what it reported has been read back; what it has not reported yet is by
+    /// then, as everything is.
     pub fn caught_up(&mut self) {
         let Some(shared) = &mut self.shared else { return };
-        if !shared.reported.is_empty() || !shared.unsent.is_empty() || !shared.aliases.is_empty() {
+        if !shared.reported.is_empty() || !shared.aliases.is_empty() {
             return;
         }
-        shared.given.clear();
+        if shared.unsent.is_empty() {
+            shared.given.clear();
+        }
         let Some(mut alone) = shared.alone.take() else { return };
         alone.drain(&mut shared.events);
         alone.drain_changes(&mut shared.changes);

@@ -110,6 +110,11 @@ impl Tenants {
         self.states.values().any(State::is_alone)
     }
 
+    /// Whether something should be told soon, though nobody waits for it.
+    pub fn has_aliases(&self) -> bool {
+        self.states.values().any(State::has_aliases)
+    }
+
     /// What this agent has to tell, as entries with their numbers: what waits to be reported; with `present`, also that it is there and
     /// how far it has come.
     pub fn entries(&mut self, present: bool) -> Vec<(u64, Vec<u8>)> {

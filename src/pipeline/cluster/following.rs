@@ -56,6 +56,9 @@ impl Follower for Following {
                 None => sharing.metrics.cluster_unread_entries.add(1),
             }
             sharing.tell(&mut state);
+            if state.has_aliases() {
+                sharing.report_soon();
+            }
             state.read_back()
         });
         sharing.metrics.cluster_entries_folded.add(1);
