@@ -16,8 +16,8 @@ use super::{
     front::{Batch, BatchTemplate},
     opinions::Opinions,
     score::{
-        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, Seat, ServiceId,
-        UnusableState,
+        self, Committee, Fact, FitJob, Fitted, HeardFact, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState,
+        Seat, ServiceId, UnusableState,
     },
     text::TemplateKey,
     verdict::Verdicts,
@@ -257,6 +257,35 @@ impl State {
     /// Judges by these opinions from the next record on.
     pub fn hold(&mut self, opinions: Opinions) {
         self.scorer.hold(opinions);
+    }
+
+    /// The scorer, to share what it knows with other agents.
+    pub(in crate::engine) fn scorer(&mut self) -> &mut Scorer {
+        &mut self.scorer
+    }
+
+    /// How much there is to look through for what others do not know yet.
+    pub fn untold(&self) -> usize {
+        self.scorer.untold()
+    }
+
+    /// Records seen here.
+    pub fn records(&self) -> u64 {
+        self.scorer.records()
+    }
+
+    /// Tells from now on what is learned here, and takes note of what others know, see [`Scorer::share`].
+    pub fn share(&mut self, agent: u64) {
+        self.scorer.share(agent, self.instead_of_text.is_none());
+    }
+
+    /// Takes note of what another agent knows.
+    pub fn hear(&mut self, fact: Fact) -> HeardFact {
+        let heard = self.scorer.hear(fact);
+        if let Some((key, embedding)) = &heard.embedding {
+            self.correlator.learn(*key, embedding);
+        }
+        heard
     }
 
     /// What feedback is about, looked up; nothing changes.
