@@ -6,6 +6,7 @@
 //! wrong with a verdict, the records are delivered; opens and merges are in the journal before the records leave.
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
+pub mod cluster;
 pub mod counted;
 mod counting;
 mod desk;
