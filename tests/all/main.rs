@@ -13,6 +13,9 @@ mod analyzing;
 mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
+/// What agents share through Kafka.
+#[cfg(feature = "kafka")]
+mod cluster_kafka;
 /// The program as the shell sees it.
 mod command_line;
 /// What users write is read as they meant it, or refused with what to write instead.

@@ -31,6 +31,8 @@ use crate::edge::transport::{
 
 /// How often the log's bounds are asked for.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long what only people can mend is left alone.
+const LATER: Duration = Duration::from_secs(5);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long brokers may take to make a topic.
@@ -70,7 +72,12 @@ enum Problem {
 
 impl From<KafkaError> for Problem {
     fn from(problem: KafkaError) -> Self {
-        Self::Quiet(problem.to_string())
+        match problem.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Self::Told(format!(
+                "{problem}: give us the right to read, write and describe both topics of the cluster"
+            )),
+            _ => Self::Quiet(problem.to_string()),
+        }
     }
 }
 
@@ -80,29 +87,36 @@ impl Asking {
         let warnings = Throttle::default();
         let mut are_topics_known = false;
         while !self.ending.is_over() {
-            let Some(consumer) = self.consumer.upgrade() else { return };
+            let Some(consumer) = self.consumer.upgrade() else {
+                return;
+            };
             let outcome = self.ask(&consumer, &mut are_topics_known);
             drop(consumer);
-            match outcome {
+            let pause = match outcome {
                 Ok(bounds) => {
                     if self.bounds.send(bounds).is_err() {
                         return;
                     }
+                    EVERY
                 }
                 Err(problem) => {
                     // Whatever it was, the topics may not be what they were.
                     are_topics_known = false;
                     match problem {
-                        Problem::Quiet(problem) => tracing::debug!(component = self.id, "{problem}"),
+                        Problem::Quiet(problem) => {
+                            tracing::debug!(component = self.id, "{problem}");
+                            EVERY
+                        }
                         Problem::Told(problem) => {
                             if let Some(left_out) = warnings.admit() {
                                 tracing::error!(component = self.id, left_out, "{problem}");
                             }
+                            LATER
                         }
                     }
                 }
-            }
-            thread::park_timeout(EVERY);
+            };
+            thread::park_timeout(pause);
         }
     }
 
@@ -157,7 +171,8 @@ impl Asking {
         let admin: AdminClient<Voice> = settings.client().config().create_with_context(speaking(&self.id))?;
         let replicas = i32::from(settings.replication_factor);
         let topics = missing.iter().map(|topic| {
-            let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replicas)).set("message.timestamp.type", "LogAppendTime");
+            let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replicas))
+                .set("message.timestamp.type", "LogAppendTime");
             match *topic == settings.log_topic {
                 true => new.set("cleanup.policy", "delete").set("retention.ms", "86400000"),
                 // Brokers compact what is no longer written to: segments end soon, and what is outdated goes soon.

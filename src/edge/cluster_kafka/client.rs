@@ -112,12 +112,7 @@ impl ClusterKafka {
     }
 
     /// Puts a message on its way before this returns, so that messages have the order of the calls; what is returned waits for its answer.
-    fn send(
-        &self,
-        topic: &str,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-    ) -> BoxFuture<'_, Result<(), NotShared>> {
+    fn send(&self, topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>) -> BoxFuture<'_, Result<(), NotShared>> {
         let bytes = key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
         if bytes > MAX_SHARED_BYTES {
             return Box::pin(async move { Err(NotShared::TooLarge { bytes }) });

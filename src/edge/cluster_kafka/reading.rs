@@ -348,7 +348,10 @@ impl Reading {
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         self.heard = Instant::now();
-        let Stage::Following { next, since, behind, .. } = &mut self.stage else {
+        let Stage::Following {
+            next, since, behind, ..
+        } = &mut self.stage
+        else {
             return;
         };
         let offset = u64::try_from(message.offset()).unwrap_or_default();

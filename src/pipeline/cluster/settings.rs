@@ -85,7 +85,10 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(named("a-1").agent_id(Some("host")), Ok("a-1".to_owned()));
-        assert_eq!(Settings::default().agent_id(Some("host.local")), Ok("host.local".to_owned()));
+        assert_eq!(
+            Settings::default().agent_id(Some("host.local")),
+            Ok("host.local".to_owned())
+        );
         assert!(Settings::default().agent_id(Some("no host")).is_err());
         assert!(Settings::default().agent_id(None).is_err());
         assert!(named("a-1").validate().is_ok());
