@@ -172,13 +172,13 @@ impl Asking {
         let replicas = i32::from(settings.replication_factor);
         let topics = missing.iter().map(|topic| {
             let new = NewTopic::new(topic, 1, TopicReplication::Fixed(replicas))
-                .set("message.timestamp.type", "LogAppendTime");
+                .set("message.timestamp.type", "LogAppendTime")
+                // Brokers delete and compact what is in segments that have ended.
+                .set("segment.ms", "3600000");
             match *topic == settings.log_topic {
                 true => new.set("cleanup.policy", "delete").set("retention.ms", "86400000"),
-                // Brokers compact what is no longer written to: segments end soon, and what is outdated goes soon.
                 false => new
                     .set("cleanup.policy", "compact")
-                    .set("segment.ms", "3600000")
                     .set("min.cleanable.dirty.ratio", "0.1")
                     .set("delete.retention.ms", "86400000"),
             }
