@@ -17,6 +17,7 @@ mod endpoints;
 mod expand;
 mod finding;
 mod guards;
+mod harbinger;
 mod preflight;
 mod print;
 mod read;
@@ -35,13 +36,11 @@ pub use component::NO_KAFKA;
 pub use component::{ComponentId, ComponentType, Components, Role, TYPES};
 pub use expand::Environment;
 pub use finding::{ConfigError, Finding, Place};
+pub use harbinger::{Cluster, Detection, Embedding, Harbinger, Notifiers, State};
 pub use preflight::preflight;
 pub use print::{REDACTED, print};
 pub use schema::schema;
-pub use settings::{
-    Config, Detection, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor, Protocols,
-    Queued, Receiver, Settings, State,
-};
+pub use settings::{Config, Exporter, Extension, OtlpReceiver, Processor, Protocols, Queued, Receiver, Settings};
 
 /// A configuration that can be started.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,6 +13,9 @@ mod analyzing;
 mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
+/// What agents share through Kafka.
+#[cfg(feature = "kafka")]
+mod cluster_kafka;
 /// Agents that share their incidents.
 mod clustering;
 /// The program as the shell sees it.

@@ -7,6 +7,7 @@
 //! what is an incident (the engine's).
 
 mod following;
+mod settings;
 mod written;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
     telemetry::Metrics,
 };
 use following::Following;
+pub use settings::Settings;
 use written::Pieces;
 
 /// How often an agent tells that it is there.
