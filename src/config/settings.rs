@@ -2,7 +2,7 @@
 //!
 //! What enters: the settings that the rooms and edges own. What leaves: [`Config`], which prints as the YAML it can be
 //! read from, and [`Settings`], which `app` wires. Promise: nothing that is defined is left out. Absent on purpose: the
-//! engine's section ([`super::harbinger`]), defaults of the rooms (theirs) and checks (theirs and [`super::resolve`]'s).
+//! engine's section ([`super::engine`]), defaults of the rooms (theirs) and checks (theirs and [`super::resolve`]'s).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     component::{ComponentId, Components, Role},
-    harbinger::Harbinger,
+    engine::Harbinger,
     service::{Pipeline, Service, Telemetry},
 };
 

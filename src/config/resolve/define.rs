@@ -11,7 +11,7 @@ use super::{
     super::{
         component::{ComponentId, ComponentType, Components, MEMORY_LIMITER, Role},
         document::{Content, Entry, Node},
-        harbinger::{
+        engine::{
             Cluster, Detection, DetectionMode, Embedding, Harbinger, Notifiers, State, cluster_keys, detection_keys,
             embedding_keys,
         },

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     component::{ComponentType, HARBINGER, MEMORY_LIMITER, Role, TYPES},
+    engine::{DetectionMode, State},
     finding::{ConfigError, Finding},
-    harbinger::{DetectionMode, State},
     read_error::DURATION,
     service::{Ending, Telemetry},
 };
