@@ -11,7 +11,10 @@ use anyhow::{Context, Error, Result};
 use crate::config::NO_KAFKA;
 #[cfg(feature = "kafka")]
 use crate::edge::cluster_kafka::ClusterKafka;
-use crate::{config::Settings, edge::cluster::Cluster};
+use crate::{
+    config::Settings,
+    edge::{self, cluster::Cluster},
+};
 
 /// What the pipeline needs of the others; nothing where incidents are not shared. Needs a tokio runtime around it.
 ///
@@ -22,8 +25,7 @@ pub(super) fn cluster_of(settings: &Settings) -> Result<Option<(Arc<dyn Cluster>
         return Ok(None);
     };
     let key = format!("processors.{}.cluster", settings.processor);
-    let host = rustix::system::uname();
-    let agent_id = cluster.sharing.agent_id(host.nodename().to_str().ok());
+    let agent_id = cluster.sharing.agent_id(edge::host::name().as_deref());
     let agent_id = agent_id.map_err(Error::msg).with_context(|| key.clone())?;
     #[cfg(feature = "kafka")]
     {
