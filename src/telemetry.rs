@@ -125,6 +125,10 @@ metrics! {
     Counter cluster_bytes_appended in "By": "Bytes of those entries.";
     Counter cluster_failed_appends in "{attempts}": "Attempts to write an entry that failed; it was tried again.";
     Counter cluster_entries_folded in "{entries}": "Entries of the cluster's log that were read and folded.";
+    Counter cluster_records_told in "{records}": "Records of what this agent has learned that it has written to the cluster's memory.";
+    Counter cluster_records_heard in "{records}": "Records of what agents have learned that were read from the cluster's memory.";
+    Counter cluster_first_sight_races in "{templates}":
+        "Templates of services that several agents saw first at once, each without knowing of the other.";
     Counter cluster_unread_entries in "{entries}": "Entries of the cluster's log that this version does not understand.";
     DurationHistogram cluster_wait_duration in "s":
         "Time that requests with new anomalous records waited for the cluster to say which incident that is.";

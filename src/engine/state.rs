@@ -18,8 +18,8 @@ use super::{
     front::{Batch, BatchTemplate, Observation},
     opinions::Opinions,
     score::{
-        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, Seat, ServiceId,
-        UnusableState,
+        self, Committee, Fact, FitJob, Fitted, HeardFact, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState,
+        Seat, ServiceId, UnusableState,
     },
     text::TemplateKey,
     verdict::Verdicts,
@@ -130,9 +130,6 @@ impl State {
         mut each: Option<&mut Told<'_>>,
     ) -> Verdicts {
         self.observe(batch, embeddings);
-        if let Some(shared) = &mut self.shared {
-            shared.count(batch.records.len());
-        }
         let latest = batch.records.iter().map(|record| record.time_unix_nano).max();
         self.heard = latest.map(|latest| (batch.arrival_unix_nano, latest)).or(self.heard);
         let is_ready = self.is_ready();
@@ -272,9 +269,13 @@ impl State {
     pub fn supply(&mut self, template: &BatchTemplate, embedding: &Embedding) {
         let text = || Arc::clone(self.instead_of_text.as_ref().unwrap_or(&template.text));
         self.scorer.observe(template.key, text, Some(embedding), 0, 0);
+        self.learn(template.key, embedding);
+    }
+
+    fn learn(&mut self, key: TemplateKey, embedding: &Embedding) {
         match &self.shared {
-            Some(_) => self.learn_for_all(template.key, embedding),
-            None => self.correlator.learn(template.key, embedding),
+            Some(_) => self.learn_for_all(key, embedding),
+            None => self.correlator.learn(key, embedding),
         }
     }
 
@@ -286,6 +287,35 @@ impl State {
     /// Judges by these opinions from the next record on.
     pub fn hold(&mut self, opinions: Opinions) {
         self.scorer.hold(opinions);
+    }
+
+    /// The scorer, to share what it knows with other agents.
+    pub(in crate::engine) fn scorer(&mut self) -> &mut Scorer {
+        &mut self.scorer
+    }
+
+    /// How much there is to look through for what others do not know yet.
+    pub fn untold(&self) -> usize {
+        self.scorer.untold()
+    }
+
+    /// Records seen here.
+    pub fn records(&self) -> u64 {
+        self.scorer.records()
+    }
+
+    /// Tells from now on what is learned here, and takes note of what others know, see [`Scorer::share`].
+    pub fn share(&mut self, agent: u64) {
+        self.scorer.share(agent, self.instead_of_text.is_none());
+    }
+
+    /// Takes note of what another agent knows.
+    pub fn hear(&mut self, fact: Fact) -> HeardFact {
+        let heard = self.scorer.hear(fact);
+        if let Some((key, embedding)) = &heard.embedding {
+            self.learn(*key, embedding);
+        }
+        heard
     }
 
     /// What feedback is about, looked up; nothing changes.

@@ -12,6 +12,7 @@
 mod cluster;
 mod feedback;
 mod part;
+mod sharing;
 
 use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
@@ -30,6 +31,8 @@ use super::{
 use cluster::Cluster;
 pub use cluster::NotUnderstood;
 use part::Part;
+use sharing::Sharing;
+pub use sharing::{Heard, Shareable};
 
 /// What a batch came to.
 #[derive(Clone, Debug)]
@@ -93,6 +96,8 @@ struct Beginning {
     committee: Option<Committee>,
     /// What people said, also of tenants that have not come yet.
     book: Book,
+    /// How it is shared with other agents; none where there is one.
+    sharing: Option<Sharing>,
 }
 
 impl Beginning {
@@ -104,6 +109,7 @@ impl Beginning {
             state.appoint(committee.clone());
         }
         state.hold(self.book.opinions(tenant));
+        self.share(tenant, &mut state);
         state
     }
 
@@ -148,6 +154,7 @@ impl Tenants {
                 store_text,
                 committee: None,
                 book: Book::default(),
+                sharing: None,
             },
             states: BTreeMap::new(),
             retries: Retries::default(),
@@ -184,6 +191,7 @@ impl Tenants {
         let state = State::restored(scoring.clone(), correlation.clone(), scorer, correlator)?;
         let mut state = state.keeping_text(keeps_text).seeded(tenant.seed());
         state.hold(self.beginning.book.opinions(&tenant));
+        self.beginning.share(&tenant, &mut state);
         self.states.insert(tenant, state);
         Ok(())
     }
@@ -288,23 +296,23 @@ impl Tenants {
         verdicts
     }
 
-    /// The tenant itself where it has a place or there is one left; the overflow otherwise.
+    /// The tenant itself where it has a place; the overflow otherwise.
     fn place_of(&mut self, tenant: &Tenant) -> Tenant {
-        if self.states.contains_key(tenant) || *tenant == Tenant::default() {
+        if self.has_place(tenant) {
             return tenant.clone();
-        }
-        let taken = self
-            .states
-            .keys()
-            .filter(|known| **known != Tenant::Overflow && **known != Tenant::default());
-        if *tenant != Tenant::Overflow && taken.count() < self.settings.max_tenants {
-            return tenant.clone();
-        }
-        if *tenant != Tenant::Overflow && !std::mem::replace(&mut self.noted_too_many, true) {
+        } else if *tenant != Tenant::Overflow && !std::mem::replace(&mut self.noted_too_many, true) {
             let max_tenants = self.settings.max_tenants;
             self.notes.push(Note::TooMany { max_tenants });
         }
         Tenant::Overflow
+    }
+
+    /// Whether a tenant has a place of its own, or there is one left.
+    fn has_place(&self, tenant: &Tenant) -> bool {
+        let own = |known: &&Tenant| **known != Tenant::Overflow && **known != Tenant::default();
+        self.states.contains_key(tenant)
+            || *tenant == Tenant::default()
+            || (*tenant != Tenant::Overflow && self.states.keys().filter(own).count() < self.settings.max_tenants)
     }
 
     /// Goes on by these settings from the next batch on, as far as they can change, see [`State::adjust`].

@@ -185,14 +185,12 @@ impl Pipeline {
         }
         let cluster = parts.cluster.map(|(cluster, agent_id, deadline)| {
             let told = (Arc::clone(&memory), Arc::clone(&incidents), Arc::clone(&parts.metrics));
-            let state = Arc::clone(&state);
-            let sharing = Arc::new(Sharing::new(
-                cluster,
-                (&agent_id, deadline),
-                started_unix_nano,
-                state,
-                told,
-            ));
+            let known = (
+                Arc::clone(&state),
+                Box::new(embeddings.keeper()) as Box<cluster::Remember>,
+            );
+            let begun = (started_unix_nano, model_version.as_str());
+            let sharing = Arc::new(Sharing::new(cluster, (&agent_id, deadline), begun, known, told));
             let running = sharing.start().map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>((sharing, running))
         });

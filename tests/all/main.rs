@@ -15,6 +15,9 @@ mod api;
 mod byte_path;
 /// What agents come to that fold one log, by simulation.
 mod cluster;
+/// What agents share through Kafka.
+#[cfg(feature = "kafka")]
+mod cluster_kafka;
 /// Agents that share their incidents.
 mod clustering;
 /// The program as the shell sees it.

@@ -45,8 +45,6 @@ pub(super) struct Shared {
     dismissed: Vec<u64>,
     /// A record has come since the last report.
     heard: bool,
-    /// Records that were learned from, in all.
-    records: u64,
     /// The last batch has records whose id has to wait.
     waits: bool,
     /// Events and changes of the copy that is no more.
@@ -57,7 +55,7 @@ pub(super) struct Shared {
 impl State {
     /// Shares its incidents from now on; until the cluster's log has been read it goes on alone, as it stands. Only where incidents are
     /// made by evidence.
-    pub fn share(&mut self) {
+    pub fn share_incidents(&mut self) {
         if !matches!(self.correlator, Correlator::Evidence(_)) || self.shared.is_some() {
             return;
         }
@@ -184,11 +182,6 @@ impl State {
             }
         }
         Some(report)
-    }
-
-    /// Records that were learned from, in all.
-    pub fn records(&self) -> u64 {
-        self.shared.as_ref().map_or(0, |shared| shared.records)
     }
 
     /// The cluster does not answer: ids are those of a copy from now on.
@@ -358,11 +351,6 @@ impl State {
 }
 
 impl Shared {
-    /// A batch was learned from.
-    pub(super) fn count(&mut self, records: usize) {
-        self.records += records as u64;
-    }
-
     /// The records of a batch, judged: noted for the next report.
     pub(super) fn note(&mut self, evidence: &mut Evidence, nodes: &[Node<'_>]) {
         self.heard = true;

@@ -86,12 +86,21 @@ impl Tenants {
             drains: 0,
             drained: VecDeque::new(),
         });
-        self.states.values_mut().for_each(State::share);
+        self.states.values_mut().for_each(State::share_incidents);
     }
 
     /// Who is there, and who of them speaks for all; nobody outside a cluster.
     pub fn members(&self) -> Option<&Members> {
         self.cluster.as_ref().map(|cluster| &cluster.members)
+    }
+
+    /// Takes note of what the other agents have seen, and of whether it is here that is trained: by the first of those who are there.
+    pub fn look_around(&mut self) {
+        let may_train = self.is_speaker();
+        let Some(cluster) = &self.cluster else { return };
+        let elsewhere = |tenant: &Tenant| cluster.members.records_elsewhere(tenant, &cluster.agent);
+        let records = self.states.keys().map(|tenant| (tenant.clone(), elsewhere(tenant)));
+        self.set_elsewhere(records.collect(), may_train);
     }
 
     /// Whether this agent speaks for all: also where it is in no cluster, or goes on alone.
@@ -294,7 +303,7 @@ impl Tenants {
             Place::Vacant(place) => {
                 let mut state = self.beginning.state(place.key());
                 if self.cluster.is_some() {
-                    state.share();
+                    state.share_incidents();
                     if !is_alone {
                         state.caught_up();
                     }

@@ -13,7 +13,10 @@ use super::{
     super::{guarded, lock},
     Sharing, written,
 };
-use crate::edge::cluster::{Follower, Logged};
+use crate::{
+    edge::cluster::{Follower, Logged},
+    engine::tenants::Tenants,
+};
 
 /// The cluster may be silent for so long before ids are this agent's own, also where no request has found that out.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -21,16 +24,74 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct Following(pub(super) Arc<Sharing>);
 
+impl Following {
+    /// Something that another agent knows.
+    fn hear(&self, key: &[u8], record: &[u8]) {
+        let sharing = &self.0;
+        // Held as by whoever gives an opinion: the file is read before it is written, so that nobody's edit is lost.
+        let _alone = Tenants::is_opinion(key).then(|| {
+            let alone = sharing.memory.lock_book();
+            self.reread_book();
+            alone
+        });
+        let heard = lock(&sharing.state).hear(record);
+        sharing.metrics.cluster_records_heard.add(1);
+        if let Some((template, embedding)) = heard.embedding {
+            (sharing.remember)(template, embedding);
+        }
+        if let Some((tenant, generation)) = heard.adopted {
+            tracing::info!(
+                tenant = tenant.name(),
+                generation,
+                "judges by what another agent was trained on"
+            );
+        }
+        if heard.book_changed {
+            let book = lock(&sharing.state).book().clone();
+            if let Err(problem) = sharing.memory.save_book(&book) {
+                tracing::error!(
+                    "what was said to another agent holds here too, but not after a restart without it: {problem}"
+                );
+            }
+        }
+    }
+
+    /// What people have written into the file since it was read last.
+    fn reread_book(&self) {
+        match self.0.memory.load_book() {
+            None => {}
+            Some(Ok(book)) => {
+                let mut state = lock(&self.0.state);
+                if *state.book() != book {
+                    state.hold(book);
+                }
+            }
+            Some(Err(problem)) => tracing::error!("an opinion of another agent is judged by, but not kept: {problem}"),
+        }
+    }
+}
+
 impl Follower for Following {
     fn remember(&self, key: &[u8], record: Option<&[u8]>) {
         if key.starts_with(written::PREFIX)
             && let Some(pieces) = self.0.pieces().as_mut()
         {
             pieces.remember(key, record);
+        } else if Tenants::is_knowledge(key)
+            && let Some(record) = record
+        {
+            guarded("hearing of what others know", || self.hear(key, record));
         }
     }
 
     fn begin(&self) -> Option<u64> {
+        for (tenant, generation) in lock(&self.0.state).remembered() {
+            tracing::info!(
+                tenant = tenant.name(),
+                generation,
+                "judges by what another agent was trained on"
+            );
+        }
         let written = self.0.pieces().take().and_then(|pieces| pieces.latest())?;
         match lock(&self.0.state).adopt(&written) {
             Ok(folded) => {
@@ -87,6 +148,7 @@ impl Follower for Following {
         }
         sharing.tell(&mut state);
         sharing.caught_up.store(true, Ordering::Relaxed);
+        sharing.knows_all.store(true, Ordering::Relaxed);
     }
 
     fn alone(&self, since: Duration) {
@@ -95,6 +157,7 @@ impl Follower for Following {
         if since < SILENCE {
             return;
         }
+        sharing.knows_all.store(true, Ordering::Relaxed);
         let mut state = lock(&sharing.state);
         if !state.is_alone() {
             tracing::warn!(

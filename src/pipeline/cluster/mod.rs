@@ -7,6 +7,7 @@
 //! what is an incident (the engine's).
 
 mod following;
+mod settings;
 mod written;
 
 use std::{
@@ -33,17 +34,23 @@ use crate::{
         embed::Embedding,
         front::Batch,
         tenant::Tenant,
-        tenants::{Committed, Tenants},
+        tenants::{Committed, Shareable, Tenants},
+        text::TemplateKey,
     },
     telemetry::Metrics,
 };
 use following::Following;
+pub use settings::Settings;
 use written::Pieces;
 
 /// How often an agent tells that it is there.
 const PRESENT_EVERY: Duration = Duration::from_secs(1);
 /// The wait before an entry is appended again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often what was learned is told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// Records of the memory that are written at a time.
+const AT_A_TIME: usize = 256;
 /// How often it is written down how incidents stand.
 const WRITE_DOWN_EVERY: Duration = Duration::from_secs(30);
 /// How long the last entry may take when the agent stops.
@@ -63,9 +70,16 @@ pub struct Sharing {
     read_back: watch::Sender<u64>,
     speaks: AtomicBool,
     caught_up: AtomicBool,
+    /// The others were heard, or are long away: then this agent may train.
+    knows_all: AtomicBool,
     failing: AtomicBool,
+    /// Takes an embedding that another agent has made.
+    remember: Box<Remember>,
     pieces: Mutex<Option<Pieces>>,
 }
+
+/// Takes the embedding of a template.
+pub(super) type Remember = dyn Fn(TemplateKey, Embedding) + Send + Sync;
 
 /// What runs as long as the agent is in its cluster.
 pub struct Running {
@@ -78,11 +92,15 @@ impl Sharing {
     pub(super) fn new(
         cluster: Arc<dyn Cluster>,
         (agent_id, deadline): (&str, Duration),
-        started_unix_nano: u64,
-        state: Arc<Mutex<Tenants>>,
+        (started_unix_nano, model_version): (u64, &str),
+        (state, remember): (Arc<Mutex<Tenants>>, Box<Remember>),
         (memory, incidents, metrics): (Arc<Memory>, Arc<Incidents>, Arc<Metrics>),
     ) -> Self {
-        lock(&state).join(agent_id, started_unix_nano);
+        {
+            let mut state = lock(&state);
+            state.join(agent_id, started_unix_nano);
+            state.share(agent_id, model_version);
+        }
         Self {
             cluster,
             deadline,
@@ -94,7 +112,9 @@ impl Sharing {
             read_back: watch::Sender::new(0),
             speaks: AtomicBool::new(true),
             caught_up: AtomicBool::new(false),
+            knows_all: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            remember,
             pieces: Mutex::new(Some(Pieces::default())),
         }
     }
@@ -107,6 +127,7 @@ impl Sharing {
         let reading = self.cluster.follow(Arc::new(Following(Arc::clone(self))))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(self).report_for_ever());
+        tasks.spawn(Arc::clone(self).tell_for_ever());
         tasks.spawn(Arc::clone(self).write_down_for_ever());
         Ok(Running {
             _tasks: tasks,
@@ -173,7 +194,13 @@ impl Sharing {
                 () = self.due.notified() => false,
                 _ = ticks.tick() => true,
             };
-            let entries = lock(&self.state).entries(present);
+            let entries = {
+                let mut state = lock(&self.state);
+                if present && self.knows_all.load(Ordering::Relaxed) {
+                    state.look_around();
+                }
+                state.entries(present)
+            };
             for (_, entry) in entries {
                 self.append(Bytes::from(entry)).await;
             }
@@ -204,6 +231,39 @@ impl Sharing {
                     sleep(AGAIN_AFTER).await;
                 }
             }
+        }
+    }
+
+    /// What was learned here, for all.
+    async fn tell_for_ever(self: Arc<Self>) {
+        let mut ticks = interval(TELL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut untold: Vec<Shareable> = Vec::new();
+        loop {
+            ticks.tick().await;
+            if untold.is_empty() {
+                untold = lock(&self.state).drain_knowledge(AT_A_TIME);
+            }
+            let told = untold.iter().map(|known| {
+                let put = self
+                    .cluster
+                    .put(Bytes::from(known.key.clone()), Some(Bytes::from(known.record.clone())));
+                async move { (known, put.await) }
+            });
+            let mut failed = Vec::new();
+            for (known, outcome) in futures_util::future::join_all(told).await {
+                match outcome {
+                    Ok(()) => self.metrics.cluster_records_told.add(1),
+                    Err(NotShared::Away(_)) => failed.push(known.clone()),
+                    Err(too_large @ NotShared::TooLarge { .. }) => {
+                        tracing::error!("something that was learned is not told to other agents: {too_large}");
+                    }
+                }
+            }
+            if !failed.is_empty() {
+                sleep(AGAIN_AFTER).await;
+            }
+            untold = failed;
         }
     }
 
