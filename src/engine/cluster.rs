@@ -184,16 +184,18 @@ impl Members {
 
     /// Nothing earlier is expected of the tenant's stream: of none of those who are there and have told lately how far they are.
     pub fn watermark(&self, tenant: &Tenant) -> Option<u64> {
-        let parts = self.here().filter_map(|member| member.part(tenant));
+        let tenant = TenantName::from(tenant);
+        let parts = self.here().filter_map(|member| member.part(&tenant));
         let lately = parts.filter(|part| self.now_unix_nano.saturating_sub(part.told_unix_nano) <= PRESENT_NANO);
         lately.filter_map(|part| part.watermark_unix_nano).min()
     }
 
     /// Records of a tenant that agents other than this one have learned from.
     pub fn records_elsewhere(&self, tenant: &Tenant, agent: &str) -> u64 {
+        let tenant = TenantName::from(tenant);
         let others = self.by_agent.values().filter(|member| member.agent != agent);
         others
-            .filter_map(|member| member.part(tenant))
+            .filter_map(|member| member.part(&tenant))
             .map(|part| part.records)
             .sum()
     }
@@ -227,9 +229,8 @@ impl Members {
 }
 
 impl Member {
-    fn part(&self, tenant: &Tenant) -> Option<&Part> {
-        let is_it = |part: &&Part| part.tenant.as_ref().map(Tenant::from).unwrap_or_default() == *tenant;
-        self.parts.iter().find(is_it)
+    fn part(&self, tenant: &TenantName) -> Option<&Part> {
+        self.parts.iter().find(|part| part.tenant.as_ref() == Some(tenant))
     }
 }
 

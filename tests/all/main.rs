@@ -13,6 +13,8 @@ mod analyzing;
 mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
+/// What agents come to that fold one log, by simulation.
+mod cluster;
 /// What agents share through Kafka.
 #[cfg(feature = "kafka")]
 mod cluster_kafka;

@@ -23,6 +23,8 @@ use crate::engine::{
 const MAX_ALIASES: usize = 4096;
 /// Runs that are kept while the cluster does not answer; what is given for further ones stays as it is.
 const MAX_UNSENT: usize = 16_384;
+/// Embeddings that came late, in one report.
+const MAX_LEARNED: usize = 256;
 /// Own reports that are kept until the log has them; the oldest are forgotten, and what was given for them stays as it is.
 const MAX_REPORTED: usize = 65_536;
 
@@ -137,8 +139,10 @@ impl State {
         let Correlator::Evidence(evidence) = &self.correlator else {
             return false;
         };
-        let unsent = self.shared.as_ref().map(|shared| !shared.unsent.is_empty());
-        unsent.is_some_and(|unsent| unsent || evidence.has_to_report())
+        self.shared.as_ref().is_some_and(|shared| {
+            let told = shared.aliases.is_empty() && shared.learned.is_empty() && shared.dismissed.is_empty();
+            !told || !shared.unsent.is_empty() || evidence.has_to_report()
+        })
     }
 
     /// What is to be reported now, as the entry of this number, runs of so many bytes at most; nothing where there is nothing to tell.
@@ -159,7 +163,8 @@ impl State {
             report.watermark_unix_nano = None;
         }
         report.aliases = std::mem::take(&mut shared.aliases);
-        report.learned = std::mem::take(&mut shared.learned);
+        let most = shared.learned.len().min(MAX_LEARNED);
+        report.learned = shared.learned.drain(..most).collect();
         report.dismissed = std::mem::take(&mut shared.dismissed);
         if report.is_empty() {
             return None;
@@ -286,7 +291,10 @@ impl State {
         alone.drain(&mut shared.events);
         alone.drain_changes(&mut shared.changes);
         if let (Correlator::Evidence(alone), Correlator::Evidence(of_all)) = (&alone, &self.correlator) {
-            shared.changes.extend(alone.unknown_to(of_all));
+            let unknown = alone.unknown_to(of_all).into_iter();
+            // What is not read back yet is not lost.
+            let to_come = |id: IncidentId| shared.given.values().any(|given| *given == id);
+            shared.changes.extend(unknown.filter(|change| !to_come(change.incident.id)));
         }
     }
 
@@ -305,16 +313,23 @@ impl State {
 
     /// Takes note of an embedding that came late, and of an incident that is none, for all agents.
     pub(super) fn learn_for_all(&mut self, template: TemplateKey, embedding: &Embedding) {
-        let (Some(shared), Correlator::Evidence(evidence)) = (&mut self.shared, &self.correlator) else {
+        let (Some(shared), Correlator::Evidence(evidence)) = (&mut self.shared, &mut self.correlator) else {
             return;
         };
         if let Some(alone) = &mut shared.alone {
             alone.learn(template, embedding);
         }
-        if evidence.lacks(template) {
+        // What has not left yet leaves with it; what is on its way is told of it behind.
+        let direction = Direction::from(embedding);
+        evidence.learn_waiting(template, &direction);
+        let without = |run: &Run| run.template == template.0 && run.embedding.is_none();
+        for run in shared.unsent.iter_mut().filter(|run| without(run)) {
+            run.embedding = Some(direction.clone());
+        }
+        if evidence.lacks(template) || shared.reported.iter().any(|(_, report)| report.runs.iter().any(without)) {
             shared.learned.push(Learned {
                 template: template.0,
-                embedding: Some(Direction::from(embedding)),
+                embedding: Some(direction),
             });
         }
     }

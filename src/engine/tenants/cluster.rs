@@ -138,6 +138,9 @@ impl Tenants {
                 if bytes >= ENTRY_BYTES {
                     break;
                 }
+                if !present && !state.has_to_report() {
+                    continue;
+                }
                 let report = state.report(number, ENTRY_BYTES);
                 if report.is_none() && !present {
                     continue;

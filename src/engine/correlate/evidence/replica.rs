@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::course::Course;
 use super::super::id::IncidentId;
-use super::super::incident::{Happened, MAX_SERVICE_BYTES};
+use super::super::incident::{Ending, Happened, MAX_SERVICE_BYTES};
 use super::super::report::{Direction, Report, Run, first};
 use super::episode::{Episode, MAX_IDS, Place};
 use super::{Change, Entry, Evidence, MAX_LAG_NANO, Node, UTTERANCE_NANO, same_span, service_hash, span_start};
@@ -114,6 +114,14 @@ impl Evidence {
         self.sharing.waiting.clear();
     }
 
+    /// The embedding of a template that may wait to be reported without.
+    pub fn learn_waiting(&mut self, template: TemplateKey, embedding: &Direction) {
+        let without = |run: &&mut Run| run.template == template.0 && run.embedding.is_none();
+        for run in self.sharing.waiting.iter_mut().filter(without) {
+            run.embedding = Some(embedding.clone());
+        }
+    }
+
     /// Whether an episode of the template is in the log without its embedding.
     pub fn lacks(&self, template: TemplateKey) -> bool {
         let mut entries = self.log.iter();
@@ -146,16 +154,23 @@ impl Evidence {
         self.names.of(self.log.get(&place)?.group)
     }
 
-    /// The incidents that were told and that another, which knows more, does not know: as merged, where it knows what they became.
+    /// The incidents that were told and that another, which knows more, does not know: as merged, where it knows what they became; as over,
+    /// where nobody will ever hear of them (they came too late).
     pub fn unknown_to(&self, other: &Self) -> Vec<Change> {
         let told = self.announced.values().filter_map(|(_, told)| {
             let into = other.names.resolve(told.id);
-            let is_known = other.names.group(told.id).is_some() || into == told.id;
-            (!is_known).then(|| Change {
-                happened: Happened::Merged,
+            let (happened, status) = if into != told.id {
+                (Happened::Merged, Status::Merged { into })
+            } else if !other.names.is_taken(told.id) {
+                (Happened::Closed, Status::Closed { by: Ending::Silence })
+            } else {
+                return None;
+            };
+            Some(Change {
+                happened,
                 time_unix_nano: self.clock.now.unwrap_or_default(),
                 incident: Incident {
-                    status: Status::Merged { into },
+                    status,
                     ..Incident::clone(told)
                 },
             })
@@ -218,11 +233,19 @@ impl Evidence {
     /// An episode that is in the log has more records.
     fn lengthen(&mut self, place: Place, more: &Episode) {
         let Some(entry) = self.log.get_mut(&place) else { return };
+        let before = entry.episode.last;
         entry.episode.absorb(more);
         entry.told = entry.episode.last;
         let first_id = entry.episode.ids.first().copied().unwrap_or_default();
         let (group, last) = (entry.group, entry.episode.last);
         self.live.touch(group, place, first_id, last, more.records);
+        // What was folded since was folded as if this had been silent by then.
+        let silent = before.saturating_add(UTTERANCE_NANO).saturating_add(1);
+        let since = Place {
+            first: silent,
+            kind: (0, 0),
+        };
+        self.altered |= last > before && self.log.range(since..).next().is_some();
         self.unite(place);
     }
 }

@@ -105,7 +105,12 @@ impl Evidence {
                 past.add(place, &entry.episode, entry.link.as_ref());
             }
             if self.latest.get(&place.kind) == Some(&place) {
-                self.latest.remove(&place.kind);
+                // Another incident may have said it before.
+                let mut earlier = self.log.range(..place).map(|(earlier, _)| *earlier);
+                match earlier.rfind(|earlier| earlier.kind == place.kind) {
+                    Some(earlier) => self.latest.insert(place.kind, earlier),
+                    None => self.latest.remove(&place.kind),
+                };
             }
         }
         let dismissed = self.close(group, Ending::Dismissed);
