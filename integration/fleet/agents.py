@@ -15,7 +15,7 @@ from collections import namedtuple
 from api.client import Client, grpc
 from chaos.agent import Sink
 from chaos.sink import Entries
-from processes import free_port, harbinger
+from processes import detection, free_port, harbinger
 
 INCIDENTS = "harbinger.v1.Incidents"
 SOON = {"initial_interval": "50ms", "max_interval": "300ms"}
@@ -93,7 +93,8 @@ class Agent:
 
     def configuration(self):
         fleet = self.fleet
-        mind = {"state": {"directory": str(self.folder / "state")}}
+        # Everything but the model goes many times as fast as it happened; so the model has more time, and more of the processor.
+        mind = {"state": {"directory": str(self.folder / "state")}, "embedding": {"deadline": "10s", "cpu_limit_percentage": 100}}
         if fleet.cluster is not None:
             mind["cluster"] = fleet.cluster | {"agent_id": self.name}
         reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self.metrics}}}}
@@ -116,6 +117,10 @@ class Agent:
         """Starts it, or starts it again on what it kept."""
         self.process = self.fleet.stage.start(self.name, [harbinger(), "run", "--config", str(self.config)])
         self.fleet.stage.wait_for_health(self.health, self.process)
+
+    def is_ready(self):
+        """Whether it has learned enough to judge."""
+        return detection(self.health) == (200, "ready")
 
     def alive(self):
         return self.process is not None and self.process.alive()

@@ -2,7 +2,7 @@
 
 In:  a stream with its truth; what came out of a fleet; what each of its agents calls an incident in the end.
 Out: `Figures`, and a table of several.
-Promise: a record that came twice counts as it came first. A partition is of every record of the stream that counts, one in no
+Promise: a record that came twice counts as it came first; what was only learned from counts in no share. A partition is of every record of the stream that counts, one in no
 incident being a group of its own, so that incidents that are missing lower the agreement.
 Deliberately absent: what is good enough; test_cluster.py says that.
 """
@@ -108,14 +108,19 @@ class Figures:
         grouped = {name for figures in (self, other) for name, record in figures.records.items() if record.incident}
         return adjusted_rand_index(map(pair, self.stream.truth)), adjusted_rand_index(map(pair, grouped))
 
+    def judged(self):
+        """Records behind the warm-up, by id."""
+        return {name: record for name, record in self.records.items() if name in self.stream.judged}
+
     def share_of_anomalous(self):
-        return sum(record.anomalous for record in self.records.values()) / max(1, len(self.records))
+        judged = self.judged().values()
+        return sum(record.anomalous for record in judged) / max(1, len(judged))
 
     def anomalous_shapes(self):
-        return {self.stream.shapes[name] for name, record in self.records.items() if record.anomalous}
+        return {self.stream.shapes[name] for name, record in self.judged().items() if record.anomalous}
 
     def share_of_anomalous_shapes(self):
-        return len(self.anomalous_shapes()) / len(set(self.stream.shapes.values()))
+        return len(self.anomalous_shapes()) / len({self.stream.shapes[name] for name in self.stream.judged})
 
     def recall(self):
         truth = self.stream.truth
@@ -123,11 +128,11 @@ class Figures:
 
     def share_of_false(self):
         """Of the records that are no true lines, those marked."""
-        others = [record for name, record in self.records.items() if name not in self.stream.truth]
+        others = [record for name, record in self.judged().items() if name not in self.stream.truth]
         return sum(record.anomalous for record in others) / max(1, len(others))
 
     def verdicts(self, word):
-        return sum(record.verdict == word for record in self.records.values())
+        return sum(record.verdict == word for record in self.judged().values())
 
     def counted(self, metric):
         """A metric over all agents; None where none of them has it."""

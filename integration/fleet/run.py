@@ -14,26 +14,33 @@ import threading
 import time
 
 from chaos.oracle import UNEXPLAINED
+from chaos.sink import HOST as GATE_HOST
 from chaos.sink import Gate
 from chaos.topics import Broken, Feed, Outcome
 from fleet.agents import Fleet
 from fleet.figures import CLUSTER, Figures
 from kafka_server import HOST, quiet_port
+from processes import is_idle
 
 PARTITIONS = 6
 # How long agents may take to agree, once all is there.
 AGREEMENT_SECONDS = 30
+# What is only learned from goes so much faster than it happened.
+WARM_SPEED = 60
 RUNS = itertools.count()
 METRICS = (*CLUSTER.values(), "harbinger_cluster_members")
 
 
 class Paced(Feed):
-    """Feeds a stream as it happened, so many times as fast. `speeds`: (from this second of the stream on, this fast), in order."""
+    """Feeds a stream as it happened, so many times as fast. `speeds`: (from this second of the stream on, this fast), in order.
+    At the second `hold` it stands until it is told to go on, as after a warm-up."""
 
-    def __init__(self, kafka, topic, stream, speeds):
+    def __init__(self, kafka, topic, stream, speeds, hold):
         super().__init__(kafka, topic, stream, per_second=0)
         self.speeds = speeds
         self.due = self._due()
+        self.held_at = next((index for index in range(len(stream.sizes)) if stream.at(index) >= hold), None)
+        self.holds, self.go_on = threading.Event(), threading.Event()
 
     def _due(self):
         """Seconds after the beginning at which each request is sent."""
@@ -50,6 +57,11 @@ class Paced(Feed):
         try:
             begin = time.monotonic()
             for index, due in enumerate(self.due):
+                if index == self.held_at:
+                    self.producer.flush()
+                    self.holds.set()
+                    self.go_on.wait()
+                    begin = time.monotonic() - due
                 # The pace, not a wait for anything.
                 if self.stopped.wait(max(0.0, begin + due - time.monotonic())):
                     return
@@ -78,9 +90,7 @@ class Gateway:
         self.behind = quiet_port()
         self.gate = Gate(self.behind, HOST)
         self.open()
-        from chaos.sink import HOST as gate_host
-
-        self.address = f"{gate_host}:{self.gate.port}"
+        self.address = f"{GATE_HOST}:{self.gate.port}"
 
     def _do(self, what):
         asyncio.run_coroutine_threadsafe(what(), self.loop).result()
@@ -99,14 +109,14 @@ class Gateway:
 
 
 class Run:
-    """Fleets that read one topic. `clustered`: the settings of `cluster:` for a fleet, given its group; or None, then none shares."""
+    """Fleets that read one topic; until the second `warm` of the stream they learn."""
 
-    def __init__(self, stage, kafka, stream, speeds):
+    def __init__(self, stage, kafka, stream, speeds, warm):
         self.stage, self.kafka, self.stream = stage, kafka, stream
         self.number = next(RUNS)
         self.topic = f"{stream.name}-{self.number}"
         kafka.create(self.topic, PARTITIONS)
-        self.feed = Paced(kafka, self.topic, stream, speeds)
+        self.feed = Paced(kafka, self.topic, stream, speeds, warm)
         self.fleets, self.outcomes, self.broken = [], {}, []
 
     def fleet(self, name, agents, cluster=False, brokers=None, start=True):
@@ -121,6 +131,17 @@ class Run:
 
     def processes(self):
         return [process for fleet in self.fleets for process in fleet.processes()]
+
+    def warm_up(self):
+        """Begins to feed; returns once every agent has learned what comes before the second `warm`, and what comes then is on its way.
+        The model has all the time that it needs meanwhile, however busy the machine is."""
+        self.feed.start()
+        self.stage.wait_until(lambda: self.feed.problem or self.feed.holds.is_set() or not self.feed.is_alive(), "the warm-up is sent", self.processes())
+        for fleet in self.fleets:
+            self.stage.wait_until(lambda: self.kafka.lag(fleet.group, self.topic) == 0, f"{fleet.group} has committed the warm-up", fleet.processes())
+            self.stage.wait_until(lambda: all(agent.is_ready() for agent in fleet.running()), f"{fleet.group} is ready", fleet.processes())
+            self.stage.wait_until(lambda: all(is_idle(process) for process in fleet.processes()), f"{fleet.group} has embedded what it learned from", fleet.processes())
+        self.feed.go_on.set()
 
     def until(self, second):
         """Until the feed has come to that second of the stream."""
@@ -190,10 +211,10 @@ class Run:
 
 def calm(stage, kafka, stream, speed, fleets):
     """A stream through fleets, all at once; `fleets`: (name, agents, whether they share). Returns the run, and figures by name."""
-    run = Run(stage, kafka, stream, [(0, speed)])
+    run = Run(stage, kafka, stream, [(0, WARM_SPEED), (stream.warm, speed)], stream.warm)
     for name, agents, cluster in fleets:
         run.fleet(name, agents, cluster)
-    run.feed.start()
+    run.warm_up()
     run.all_fed()
     run.all_out()
     return run, {name: run.figures(fleet, name) for fleet, (name, _, _) in zip(run.fleets, fleets)}
@@ -202,12 +223,12 @@ def calm(stage, kafka, stream, speed, fleets):
 # The disturbed run: the recording from its beginning to the end of its third fault; seconds of the stream. Fast where only learning
 # and healthy lines are, slow in the faults: a minute without Kafka is four of the stream there, fifteen elsewhere.
 WARM, FIRST, BETWEEN, SECOND, END = 870, 897, 985, 1300, 1440
-SPEEDS = [(0, 40), (WARM, 4), (BETWEEN, 16), (SECOND, 4)]
+SPEEDS = [(0, WARM_SPEED), (WARM, 4), (BETWEEN, 16), (SECOND, 4)]
 
 
 def disturbed(stage, kafka, gateway, stream, cluster=True, away=60):
     """Two agents, then three, and all that can happen; returns the run, its figures and what happened, in words."""
-    run = Run(stage, kafka, stream.between(0, END), SPEEDS)
+    run = Run(stage, kafka, stream.between(0, END), SPEEDS, WARM)
     fleet = run.fleet("three", 3, cluster, gateway and [gateway.address], start=False)
     a, b, c = fleet.agents
     fleet.start([a, b])
@@ -216,7 +237,7 @@ def disturbed(stage, kafka, gateway, stream, cluster=True, away=60):
     def now(what):
         happened.append(f"{run.feed.second:7.1f} s  {what}")
 
-    run.feed.start()
+    run.warm_up()
     run.until(FIRST + 5)
     if cluster:
         now("Kafka away for the cluster alone")

@@ -40,11 +40,12 @@ Line = namedtuple("Line", "time service severity body trace request_id extra fau
 
 
 class Stream:
-    """`seed`, `sizes` and `request` are what a plan of chaos/ has."""
+    """`seed`, `sizes` and `request` are what a plan of chaos/ has; before the second `warm` nothing is wrong yet."""
 
     seed = 0
 
-    def __init__(self, name, lines):
+    def __init__(self, name, lines, warm):
+        self.warm = warm
         self.name, self.lines = name, sorted(lines, key=lambda line: line.time)
         self.parts = []
         for line in self.lines:
@@ -94,6 +95,11 @@ class Stream:
         return {f"{index}-{number}": line for index, part in enumerate(self.parts) for number, line in enumerate(part)}
 
     @cached_property
+    def judged(self):
+        """The ids of what comes after the second `warm`."""
+        return {name for name, line in self.by_id.items() if (line.time - self.start) / SECOND >= self.warm}
+
+    @cached_property
     def truth(self):
         """The fault of each true line, by id."""
         return {name: line.fault for name, line in self.by_id.items() if line.fault}
@@ -106,7 +112,7 @@ class Stream:
     def between(self, start, end):
         """The same with records of these seconds only, counted from the first."""
         begin = self.start
-        return Stream(self.name, [line for line in self.lines if start <= (line.time - begin) / SECOND < end])
+        return Stream(self.name, [line for line in self.lines if start <= (line.time - begin) / SECOND < end], self.warm)
 
 
 def add(to, key, value):
@@ -133,7 +139,7 @@ def recording():
                         extra = tuple((key, value) for key, value in attributes(record).items() if isinstance(value, str))
                         yield Line(time, service, record.get("severityText", ""), body, record.get("traceId", ""), "", extra, cause(time, body))
 
-    return Stream("recording", lines())
+    return Stream("recording", lines(), warm=480)
 
 
 def overlap60():
@@ -149,7 +155,7 @@ def overlap60():
                 fault = row["fault"] if row["label"] == "1" else ""
                 yield Line(time, row["service"], row["severity"], row["message"], "", row["request_id"], (), fault)
 
-    return Stream("overlap60", lines())
+    return Stream("overlap60", lines(), warm=300)
 
 
 STREAMS = {"recording": recording, "overlap60": overlap60}
