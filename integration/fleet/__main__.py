@@ -39,7 +39,8 @@ def main():
     names = options.fleets.split(",")
 
     stage = Stage()
-    stage.deadline_seconds = 3600
+    # Of each comparison.
+    stage.deadline_seconds = 600
     stage.open_stage()
     sound = True
     try:
@@ -76,6 +77,7 @@ def compare(stage, kafka, stream, names, options):
     begun, sound, figures = time.monotonic(), True, {}
     fleets = [(name, *FLEETS[name]) for name in names]
     for some in [[one] for one in fleets] if options.in_turn else [fleets]:
+        stage.deadline = time.monotonic() + stage.deadline_seconds
         run, found = runs.calm(stage, kafka, stream, options.speed, some)
         figures |= found
         sound &= report(run)
