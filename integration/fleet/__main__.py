@@ -81,6 +81,7 @@ def compare(stage, kafka, stream, names, options):
         run, found = runs.calm(stage, kafka, stream, options.speed, some)
         figures |= found
         sound &= report(run)
+        print(f"the stream waited {run.feed.waited:.0f} s for the agents")
         for fleet in run.fleets:
             fleet.end()
     print(f"\n{stream.name}: {len(stream):,} records, {stream.seconds / 60:.1f} minutes at {options.speed:g}×, {time.monotonic() - begun:.0f} s")

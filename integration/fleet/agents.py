@@ -8,7 +8,8 @@ Deliberately absent: what is done to agents, and when; see run.py.
 
 import json
 import signal
-import urllib.error
+import subprocess
+import threading
 import urllib.request
 from collections import namedtuple
 
@@ -31,7 +32,7 @@ class Fleet:
     def __init__(self, stage, kafka, topic, group, names, cluster=None):
         self.stage, self.kafka, self.topic, self.group, self.cluster = stage, kafka, topic, group, cluster
         self.agents = [Agent(self, name) for name in names]
-        self.stored = []
+        self.stored, self.reading = [], threading.Lock()
 
     def __iter__(self):
         return iter(self.agents)
@@ -66,11 +67,12 @@ class Fleet:
 
     def read(self):
         """Reads on; returns all that came out so far, of every agent, in the order it was read."""
-        for agent in self.agents:
-            for head, body in agent.entries.new():
-                if "stored" in head:
-                    self.stored.append(Stored(agent.name, head["time"], body))
-        return self.stored
+        with self.reading:
+            for agent in self.agents:
+                for head, body in agent.entries.new():
+                    if "stored" in head:
+                        self.stored.append(Stored(agent.name, head["time"], body))
+            return self.stored
 
     def end(self):
         for agent in self.running():
@@ -94,7 +96,7 @@ class Agent:
     def configuration(self):
         fleet = self.fleet
         # Everything but the model goes many times as fast as it happened; so the model has more time, and more of the processor.
-        mind = {"state": {"directory": str(self.folder / "state")}, "embedding": {"deadline": "10s", "cpu_limit_percentage": 100}}
+        mind = {"state": {"directory": str(self.folder / "state")}, "embedding": {"deadline": "25s", "cpu_limit_percentage": 100}}
         if fleet.cluster is not None:
             mind["cluster"] = fleet.cluster | {"agent_id": self.name}
         reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self.metrics}}}}
@@ -175,8 +177,6 @@ class Within:
 
 def takes_cluster(folder):
     """Whether the program under test knows `processors.harbinger.cluster`: None, or why not, in its own words."""
-    import subprocess
-
     path = folder / "takes-cluster.json"
     path.write_text(json.dumps({
         "receivers": {"otlp": {"protocols": {"grpc": {}}}}, "exporters": {"debug": {}},

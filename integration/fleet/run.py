@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 
+from chaos import wire
 from chaos.oracle import UNEXPLAINED
 from chaos.sink import HOST as GATE_HOST
 from chaos.sink import Gate
@@ -20,27 +21,32 @@ from chaos.topics import Broken, Feed, Outcome
 from fleet.agents import Fleet
 from fleet.figures import CLUSTER, Figures
 from kafka_server import HOST, quiet_port
-from processes import is_idle
+from processes import LOOK_EVERY, is_idle
 
 PARTITIONS = 6
 # How long agents may take to agree, once all is there.
 AGREEMENT_SECONDS = 30
 # What is only learned from goes so much faster than it happened.
 WARM_SPEED = 60
+# How many seconds of the stream a fleet may be behind before the stream waits for it.
+MOST_BEHIND = 4
 RUNS = itertools.count()
 METRICS = (*CLUSTER.values(), "harbinger_cluster_members")
 
 
 class Paced(Feed):
     """Feeds a stream as it happened, so many times as fast. `speeds`: (from this second of the stream on, this fast), in order.
-    At the second `hold` it stands until it is told to go on, as after a warm-up."""
+    At the second `hold` it stands until it is told to go on, as after a warm-up. Behind that it waits for whoever among `fleets` is
+    further behind than the stream would let them be in life, as long as `waits` is set."""
 
-    def __init__(self, kafka, topic, stream, speeds, hold):
+    def __init__(self, kafka, topic, stream, speeds, hold, fleets):
         super().__init__(kafka, topic, stream, per_second=0)
+        self.fleets, self.waited = fleets, 0.0
         self.speeds = speeds
         self.due = self._due()
         self.held_at = next((index for index in range(len(stream.sizes)) if stream.at(index) >= hold), None)
         self.holds, self.go_on = threading.Event(), threading.Event()
+        self.waits = True
 
     def _due(self):
         """Seconds after the beginning at which each request is sent."""
@@ -62,6 +68,13 @@ class Paced(Feed):
                     self.holds.set()
                     self.go_on.wait()
                     begin = time.monotonic() - due
+                    seen = [Seen(fleet, self.plan) for fleet in self.fleets]
+                # In life the model, a training or a broker's answer takes no more seconds of the stream than of the clock.
+                while self.held_at is not None and index > self.held_at and self.waits and not self.stopped.is_set() \
+                        and self.plan.at(index) - min(one.second() for one in seen) > MOST_BEHIND:
+                    self.stopped.wait(LOOK_EVERY / 5)
+                    begin += LOOK_EVERY / 5
+                    self.waited += LOOK_EVERY / 5
                 # The pace, not a wait for anything.
                 if self.stopped.wait(max(0.0, begin + due - time.monotonic())):
                     return
@@ -78,6 +91,26 @@ class Paced(Feed):
     def second(self):
         """Of the stream, how far it has come."""
         return self.plan.at(min(self.sent, len(self.plan.sizes) - 1))
+
+
+class Seen:
+    """How far a fleet is with a stream: all before that request has come out."""
+
+    def __init__(self, fleet, stream):
+        self.fleet, self.stream, self.read, self.index = fleet, stream, 0, 0
+        self.left = [set(range(size)) for size in stream.sizes]
+
+    def second(self):
+        """Of the stream, what has not come out yet at the earliest."""
+        stored = self.fleet.read()
+        while self.read < len(stored):
+            for name in wire.ID_IN_BYTES.findall(stored[self.read].body):
+                index, number = map(int, name.split(b"-"))
+                self.left[index].discard(number)
+            self.read += 1
+        while self.index < len(self.left) and not self.left[self.index]:
+            self.index += 1
+        return self.stream.at(self.index) if self.index < len(self.left) else float("inf")
 
 
 class Gateway:
@@ -116,8 +149,8 @@ class Run:
         self.number = next(RUNS)
         self.topic = f"{stream.name}-{self.number}"
         kafka.create(self.topic, PARTITIONS)
-        self.feed = Paced(kafka, self.topic, stream, speeds, warm)
         self.fleets, self.outcomes, self.broken = [], {}, []
+        self.feed = Paced(kafka, self.topic, stream, speeds, warm, self.fleets)
 
     def fleet(self, name, agents, cluster=False, brokers=None, start=True):
         """A fleet of that many agents, started; with `cluster` they share what they see through `brokers`, topics of their own."""
@@ -237,6 +270,7 @@ def disturbed(stage, kafka, gateway, stream, cluster=True, away=60):
     def now(what):
         happened.append(f"{run.feed.second:7.1f} s  {what}")
 
+    run.feed.waits = False
     run.warm_up()
     run.until(FIRST + 5)
     if cluster:
