@@ -12,6 +12,7 @@ import subprocess
 import threading
 import urllib.request
 from collections import namedtuple
+from pathlib import Path
 
 from api.client import Client, grpc
 from chaos.agent import Sink
@@ -92,6 +93,7 @@ class Agent:
         self.config = self.folder / "agent.json"
         self.config.write_text(json.dumps(self.configuration(), indent=1))
         self.process = self.client = None
+        self.training = {}
 
     def configuration(self):
         fleet = self.fleet
@@ -123,6 +125,18 @@ class Agent:
     def is_ready(self):
         """Whether it has learned enough to judge."""
         return detection(self.health) == (200, "ready")
+
+    def trains(self):
+        """Whether its thread for training runs at this moment, as the kernel has it."""
+        process = self.process.popen.pid
+        if self.training.get("process") != process:
+            names = {path.parent.name: path.read_text().strip() for path in Path(f"/proc/{process}/task").glob("*/comm")}
+            self.training = {"process": process, "thread": next((thread for thread, name in names.items() if name == "fitting"), None)}
+        try:
+            stat = Path(f"/proc/{process}/task/{self.training['thread']}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rsplit(")", 1)[1].split()[0] != "S"
 
     def alive(self):
         return self.process is not None and self.process.alive()

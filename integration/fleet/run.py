@@ -71,7 +71,7 @@ class Paced(Feed):
                     seen = [Seen(fleet, self.plan) for fleet in self.fleets]
                 # In life the model, a training or a broker's answer takes no more seconds of the stream than of the clock.
                 while self.held_at is not None and index > self.held_at and self.waits and not self.stopped.is_set() \
-                        and self.plan.at(index) - min(one.second() for one in seen) > MOST_BEHIND:
+                        and (self.plan.at(index) - min(one.second() for one in seen) > MOST_BEHIND or self.somebody_trains()):
                     self.stopped.wait(LOOK_EVERY / 5)
                     begin += LOOK_EVERY / 5
                     self.waited += LOOK_EVERY / 5
@@ -86,6 +86,9 @@ class Paced(Feed):
                 pass
         except Exception as problem:  # not lost with the thread: `stop` raises it
             self.problem = problem
+
+    def somebody_trains(self):
+        return any(agent.trains() for fleet in self.fleets for agent in fleet.running())
 
     @property
     def second(self):
