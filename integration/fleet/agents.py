@@ -30,7 +30,8 @@ Stored.value = lambda self: self.body
 class Fleet:
     """So many agents of one group. `cluster`: the settings of `processors.harbinger.cluster` but for `agent_id`, or None."""
 
-    def __init__(self, stage, kafka, topic, group, names, cluster=None):
+    def __init__(self, stage, kafka, topic, name, group, names, cluster=None):
+        self.name = name
         self.stage, self.kafka, self.topic, self.group, self.cluster = stage, kafka, topic, group, cluster
         self.agents = [Agent(self, name) for name in names]
         self.stored, self.reading = [], threading.Lock()
