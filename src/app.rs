@@ -10,6 +10,7 @@ mod identities;
 mod kept;
 mod own_telemetry;
 mod reloading;
+mod sharing;
 mod shutdown;
 mod status;
 mod ways_in;
@@ -355,6 +356,7 @@ fn start_pipeline(
         exporter,
         store: directory.map(|directory| Arc::new(directory) as Arc<dyn Store>),
         epoch,
+        cluster: sharing::cluster_of(settings)?,
         metrics,
     })?;
     pipeline.incidents().remember(past);

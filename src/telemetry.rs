@@ -116,6 +116,22 @@ metrics! {
     DurationHistogram receiver_request_duration{receiver, transport} in "s":
         "From a request's arrival, read and unpacked, to its answer; with the next hop's, or the disk's.";
     SizeHistogram receiver_request_log_records{receiver, transport} in "{records}": "Records of one request.";
+    Gauge cluster_members in "{agents}": "Agents of the cluster that are there, this one among them.";
+    Gauge cluster_alone: "1 while incidents are this agent's own because the cluster does not answer, else 0.";
+    Counter cluster_alone_log_records in "{records}":
+        "Anomalous log records that got an incident of this agent's own, as the cluster did not answer in time.";
+    Counter cluster_aliases in "{incidents}": "Incidents of one agent's own that turned out to be the cluster's.";
+    Counter cluster_entries_appended in "{entries}": "Entries that this agent has written to the cluster's log.";
+    Counter cluster_bytes_appended in "By": "Bytes of those entries.";
+    Counter cluster_failed_appends in "{attempts}": "Attempts to write an entry that failed; it was tried again.";
+    Counter cluster_entries_folded in "{entries}": "Entries of the cluster's log that were read and folded.";
+    Counter cluster_records_told in "{records}": "Records of what this agent has learned that it has written to the cluster's memory.";
+    Counter cluster_records_heard in "{records}": "Records of what agents have learned that were read from the cluster's memory.";
+    Counter cluster_first_sight_races in "{templates}":
+        "Templates of services that several agents saw first at once, each without knowing of the other.";
+    Counter cluster_unread_entries in "{entries}": "Entries of the cluster's log that this version does not understand.";
+    DurationHistogram cluster_wait_duration in "s":
+        "Time that requests with new anomalous records waited for the cluster to say which incident that is.";
     Counter kafka_receiver_messages{receiver} in "{messages}": "Messages read from Kafka, some of them again after a rebalance.";
     Counter kafka_receiver_unread_messages{receiver} in "{messages}":
         "Messages that nobody can read or take: passed over, or, without message_marking.on_permanent_error, in the way.";

@@ -66,6 +66,12 @@ pub(super) async fn finish(running: Running, timeout: Duration) {
             serving.shutdown().await;
         }
     }
+    if timeout_at(work_until.max(Instant::now() + ANSWERING).min(end), pipeline.leave())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the other agents were not told of the last incidents");
+    }
     let listeners_until = work_until.max(Instant::now() + end.saturating_duration_since(Instant::now()) / 2);
     if timeout_at(listeners_until, listeners.finish()).await.is_err() {
         tracing::warn!("not everybody was told of all that happened to incidents");

@@ -6,7 +6,7 @@
 
 use super::{
     component::{Role, TYPES},
-    settings,
+    engine,
 };
 
 /// About a key that the section at `section` does not know.
@@ -18,7 +18,7 @@ pub fn unknown_key(section: &str, key: &str, known: &[&str]) -> String {
     if let Some(near) = nearest(key, known) {
         return format!("unknown key; did you mean `{near}`? known keys here: {list}");
     }
-    let elsewhere: Vec<String> = settings::sections()
+    let elsewhere: Vec<String> = engine::sections()
         .into_iter()
         .filter(|(_, keys)| keys.contains(&key))
         .map(|(section, _)| format!("`{section}.{key}`"))

@@ -1,7 +1,7 @@
 //! Endpoints that cannot work together.
 //!
 //! What enters: what runs. What leaves: findings. Promise: no two parts of the agent listen on one port, and the agent
-//! does not send to itself, neither by an address nor by a topic of Kafka. Absent on purpose: whether a port is free, which only a start can show.
+//! does not send to itself, neither by an address nor by a topic of Kafka; what agents share has topics for itself. Absent on purpose: whether a port is free, which only a start can show.
 
 use super::{
     document::Node,
@@ -80,6 +80,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings) {
             .push(Finding::new(place(root, &steps), steps.join("."), message));
     }
     check_topics(root, settings, findings);
+    check_shared_topics(root, settings, findings);
 }
 
 /// Puts a finding in `findings` for every topic that is read and written: what is in it would go round for ever.
@@ -106,6 +107,41 @@ fn check_topics(root: &Node, settings: &Settings, findings: &Findings) {
                 .borrow_mut()
                 .push(Finding::new(place(root, &steps), steps.join("."), message));
         }
+    }
+}
+
+/// Puts a finding in `findings` for every topic that agents share incidents by and that records are read from or written to.
+fn check_shared_topics(root: &Node, settings: &Settings, findings: &Findings) {
+    let Some(cluster) = settings.harbinger.shared_by() else {
+        return;
+    };
+    let kafka = &cluster.kafka;
+    for (key, topic) in [("log_topic", &kafka.log_topic), ("memory_topic", &kafka.memory_topic)] {
+        let read = settings.receivers.iter().filter_map(|(id, receiver)| {
+            let Receiver::Kafka(receiver) = receiver else {
+                return None;
+            };
+            let mut signals = settings.signals_of(id);
+            let reads =
+                shares(&receiver.brokers, &kafka.brokers) && signals.any(|signal| receiver.reads(signal, topic));
+            reads.then(|| format!("`receivers.{id}` reads records from it"))
+        });
+        let written = settings.exporters.iter().filter_map(|(id, exporter)| {
+            let Exporter::Kafka(queued) = exporter else { return None };
+            let exporter = &queued.exporter;
+            let mut signals = settings.signals_to(id);
+            let writes =
+                shares(&exporter.brokers, &kafka.brokers) && signals.any(|signal| exporter.topic(signal) == topic);
+            writes.then(|| format!("`exporters.{id}` writes records to it"))
+        });
+        let Some(why) = read.chain(written).next() else {
+            continue;
+        };
+        let steps = ["processors", &settings.processor.to_string(), "cluster", key].map(str::to_owned);
+        let message = format!("`{topic}` is for what agents share, and {why}; write another topic on one of the sides");
+        findings
+            .borrow_mut()
+            .push(Finding::new(place(root, &steps), steps.join("."), message));
     }
 }
 

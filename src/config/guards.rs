@@ -64,6 +64,14 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             .map(str::to_owned)
             .to_vec()
     };
+    let cluster = settings
+        .harbinger
+        .shared_by()
+        .and_then(|cluster| cluster.kafka.tls.as_ref());
+    let cluster = cluster.map(|tls| {
+        let steps = ["processors", &processor, "cluster"].map(str::to_owned);
+        (steps.to_vec(), tls)
+    });
     let unverified = settings
         .exporters
         .iter()
@@ -75,6 +83,7 @@ pub fn check(root: &Node, settings: &Settings, findings: &Findings, warnings: &m
             (notifier("alertmanager"), &notifiers.alertmanager.tls),
             (notifier("webhook"), &notifiers.webhook.tls),
         ])
+        .chain(cluster)
         .filter(|(_, tls)| tls.insecure_skip_verify);
     for (steps, _) in unverified {
         let message = "whoever answers is taken for the destination; write `ca_file: PATH` instead";

@@ -14,6 +14,7 @@ mod changes;
 mod component;
 mod document;
 mod endpoints;
+mod engine;
 mod expand;
 mod finding;
 mod guards;
@@ -33,15 +34,13 @@ pub use changes::changes;
 #[cfg(not(feature = "kafka"))]
 pub use component::NO_KAFKA;
 pub use component::{ComponentId, ComponentType, Components, Role, TYPES};
+pub use engine::{Cluster, Detection, Embedding, Harbinger, Notifiers, State};
 pub use expand::Environment;
 pub use finding::{ConfigError, Finding, Place};
 pub use preflight::preflight;
 pub use print::{REDACTED, print};
 pub use schema::schema;
-pub use settings::{
-    Config, Detection, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor, Protocols,
-    Queued, Receiver, Settings, State,
-};
+pub use settings::{Config, Exporter, Extension, OtlpReceiver, Processor, Protocols, Queued, Receiver, Settings};
 
 /// A configuration that can be started.
 #[derive(Clone, Debug, PartialEq)]

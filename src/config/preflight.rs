@@ -55,6 +55,13 @@ pub fn preflight(settings: &Settings) -> Result<(), ConfigError> {
             tell(format!("processors.{processor}.notifiers.{name}"), problem);
         }
     }
+    if let Some(cluster) = settings.harbinger.shared_by() {
+        let key = format!("processors.{processor}.cluster");
+        without_kafka(&mut tell, key.clone());
+        if let Some(Err(problem)) = cluster.kafka.tls.as_ref().map(|tls| tls.check_files()) {
+            tell(key, problem);
+        }
+    }
     for (id, exporter) in &settings.exporters {
         let destinations = exporter.destinations();
         if let Some(destination) = destinations.iter().find(|destination| destination.is_encrypted)

@@ -1,45 +1,35 @@
 //! The shapes of a configuration: what the user defined, complete with defaults, and what of it runs.
 //!
 //! What enters: the settings that the rooms and edges own. What leaves: [`Config`], which prints as the YAML it can be
-//! read from, and [`Settings`], which `app` wires. Promise: two rooms may share a section, never a key. Absent on
-//! purpose: defaults of the rooms (theirs) and checks (theirs and [`super::resolve`]'s).
+//! read from, and [`Settings`], which `app` wires. Promise: nothing that is defined is left out. Absent on purpose: the
+//! engine's section ([`super::engine`]), defaults of the rooms (theirs) and checks (theirs and [`super::resolve`]'s).
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     component::{ComponentId, Components, Role},
-    read::known_keys,
+    engine::Harbinger,
     service::{Pipeline, Service, Telemetry},
 };
 
-use crate::{
-    edge::{
-        AuthSettings, Signal,
-        api::{Settings as ApiSettings, page::Settings as PageSettings},
-        authenticate_basic::Settings as BasicAuthSettings,
-        authenticate_bearer::Settings as BearerTokenSettings,
-        export_debug::Settings as DebugSettings,
-        export_file::Settings as FileSettings,
-        export_http::Settings as OtlpHttpSettings,
-        export_kafka::Settings as KafkaExporterSettings,
-        export_otlp::{Settings as OtlpSettings, TlsSettings as ClientTlsSettings},
-        health::Settings as HealthSettings,
-        memory_limiter::Settings as MemoryLimiterSettings,
-        model::Settings as ModelSettings,
-        notify_alertmanager::Settings as AlertmanagerSettings,
-        notify_webhook::Settings as WebhookSettings,
-        queue::{Settings as QueueSettings, StorageSettings},
-        receive_grpc::{Settings as GrpcSettings, TlsSettings as ServerTlsSettings},
-        receive_http::Settings as HttpSettings,
-        receive_kafka::Settings as KafkaReceiverSettings,
-    },
-    engine::{
-        annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
-        score::Settings as ScoreSettings, tenant::Settings as TenantSettings, text::Settings as TextSettings,
-    },
-    pipeline::{Mode, embedding::Settings as WaitingSettings, events::Settings as EventsSettings},
+use crate::edge::{
+    AuthSettings, Signal,
+    api::{Settings as ApiSettings, page::Settings as PageSettings},
+    authenticate_basic::Settings as BasicAuthSettings,
+    authenticate_bearer::Settings as BearerTokenSettings,
+    export_debug::Settings as DebugSettings,
+    export_file::Settings as FileSettings,
+    export_http::Settings as OtlpHttpSettings,
+    export_kafka::Settings as KafkaExporterSettings,
+    export_otlp::{Settings as OtlpSettings, TlsSettings as ClientTlsSettings},
+    health::Settings as HealthSettings,
+    memory_limiter::Settings as MemoryLimiterSettings,
+    queue::{Settings as QueueSettings, StorageSettings},
+    receive_grpc::{Settings as GrpcSettings, TlsSettings as ServerTlsSettings},
+    receive_http::Settings as HttpSettings,
+    receive_kafka::Settings as KafkaReceiverSettings,
 };
 
 /// Everything that is defined, whether it runs or not.
@@ -344,173 +334,6 @@ impl Extension {
             Self::HarbingerApi(settings) => Some(&settings.endpoint),
             Self::HarbingerPage(settings) => Some(&settings.endpoint),
             Self::BearerTokenAuth(_) | Self::BasicAuth(_) | Self::FileStorage(_) => None,
-        }
-    }
-}
-
-/// `processors.harbinger`: the engine, one section for each step on the path of a record.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Harbinger {
-    /// Whose records are kept apart.
-    pub tenant: TenantSettings,
-    /// What text is judged.
-    pub text: TextSettings,
-    /// The sentence model and how long a request waits for it.
-    pub embedding: Embedding,
-    /// What counts as anomalous.
-    pub detection: Detection,
-    /// What makes records one incident.
-    pub correlation: CorrelateSettings,
-    /// The names of the attributes that are written.
-    pub attributes: AnnotateSettings,
-    /// What is told of incidents as log records.
-    pub events: EventsSettings,
-    /// Who else is told of incidents.
-    pub notifiers: Notifiers,
-    /// Where what was learned survives a restart.
-    pub state: State,
-}
-
-/// `processors.harbinger.notifiers`: with the engine whose incidents they are, not with the extensions, which serve the
-/// agent itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Notifiers {
-    /// Alertmanager.
-    pub alertmanager: AlertmanagerSettings,
-    /// A URL of the user's own.
-    pub webhook: WebhookSettings,
-}
-
-/// `processors.harbinger.embedding`
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Embedding {
-    /// The model and its runtime.
-    #[serde(flatten)]
-    pub model: ModelSettings,
-    /// How requests wait for it.
-    #[serde(flatten)]
-    pub waiting: WaitingSettings,
-}
-
-/// `processors.harbinger.detection`
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Detection {
-    /// What is done with verdicts.
-    pub mode: Mode,
-    /// How they are found.
-    #[serde(flatten)]
-    pub score: ScoreSettings,
-}
-
-/// The key of [`Detection`] beside the scorer's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct DetectionMode {
-    pub(super) mode: Mode,
-}
-
-/// More hours and days would fill a disk.
-const MOST_SNAPSHOTS: usize = 100;
-
-/// `processors.harbinger.state`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct State {
-    /// Whether what was learned is kept on disk; without it a restart learns anew and open incidents are forgotten.
-    pub enabled: bool,
-    /// The directory, created when it is missing. One agent each.
-    pub directory: PathBuf,
-    /// How often a snapshot is written; the journal of incidents is always up to date.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub snapshot_interval: Duration,
-    /// Snapshots kept for a return to them: one of each of the last so many hours, and of each of the last so many days.
-    pub keep_snapshots: usize,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            directory: PathBuf::from("./harbinger-state"),
-            snapshot_interval: Duration::from_secs(60),
-            keep_snapshots: 5,
-        }
-    }
-}
-
-impl State {
-    /// Checks what the types cannot.
-    ///
-    /// # Errors
-    /// What is wrong and what to write instead, after the key.
-    pub fn validate(&self) -> Result<(), String> {
-        if self.directory.as_os_str().is_empty() {
-            return Err("directory: empty; write a path, or `enabled: false` to keep nothing".to_owned());
-        }
-        if self.snapshot_interval < Duration::from_secs(1) {
-            return Err("snapshot_interval: shorter than a second; write `60s`".to_owned());
-        }
-        if self.keep_snapshots > MOST_SNAPSHOTS {
-            return Err(format!(
-                "keep_snapshots: {} is more than {MOST_SNAPSHOTS}; write 5, or 0 to keep none",
-                self.keep_snapshots
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// The sections of the engine with the keys they know, to tell where a misplaced key belongs.
-pub(super) fn sections() -> [(&'static str, Vec<&'static str>); 10] {
-    [
-        ("processors.harbinger.tenant", known_keys::<TenantSettings>().to_vec()),
-        ("processors.harbinger.text", known_keys::<TextSettings>().to_vec()),
-        ("processors.harbinger.embedding", embedding_keys()),
-        ("processors.harbinger.detection", detection_keys()),
-        (
-            "processors.harbinger.correlation",
-            known_keys::<CorrelateSettings>().to_vec(),
-        ),
-        (
-            "processors.harbinger.attributes",
-            known_keys::<AnnotateSettings>().to_vec(),
-        ),
-        ("processors.harbinger.events", known_keys::<EventsSettings>().to_vec()),
-        (
-            "processors.harbinger.notifiers.alertmanager",
-            known_keys::<AlertmanagerSettings>().to_vec(),
-        ),
-        (
-            "processors.harbinger.notifiers.webhook",
-            known_keys::<WebhookSettings>().to_vec(),
-        ),
-        ("processors.harbinger.state", known_keys::<State>().to_vec()),
-    ]
-}
-
-/// The keys of [`Embedding`].
-pub(super) fn embedding_keys() -> Vec<&'static str> {
-    [known_keys::<ModelSettings>(), known_keys::<WaitingSettings>()].concat()
-}
-
-/// The keys of [`Detection`].
-pub(super) fn detection_keys() -> Vec<&'static str> {
-    [known_keys::<DetectionMode>(), known_keys::<ScoreSettings>()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two rooms that share a section would silently share a key of one name.
-    #[test]
-    fn no_two_rooms_share_a_key_of_one_section() {
-        for (section, mut keys) in sections() {
-            assert!(!keys.is_empty(), "{section}");
-            let all = keys.len();
-            keys.sort_unstable();
-            keys.dedup();
-            assert_eq!(keys.len(), all, "{section}");
         }
     }
 }

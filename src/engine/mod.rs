@@ -11,6 +11,7 @@
 //! Deliberately absent: how embeddings are made (they, or their absence, are input) and who waits for whom.
 
 pub mod annotate;
+pub mod cluster;
 pub mod correlate;
 pub mod embed;
 pub mod feedback;

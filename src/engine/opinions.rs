@@ -59,6 +59,22 @@ impl Opinions {
         }
     }
 
+    /// Takes an opinion back.
+    pub fn drop(&mut self, template: TemplateKey, service: Option<&Arc<str>>) {
+        let Some(said) = self.by_template.get_mut(&template) else {
+            return;
+        };
+        match service {
+            None => said.everywhere = None,
+            Some(service) => {
+                said.services.remove(service);
+            }
+        }
+        if *said == Said::default() {
+            self.by_template.remove(&template);
+        }
+    }
+
     /// The opinion that counts for a record of a service at a time.
     pub fn of(&self, template: TemplateKey, service: &str, time_unix_nano: u64) -> Option<Opinion> {
         let said = self.by_template.get(&template)?;

@@ -55,6 +55,18 @@ impl Retries {
             self.mentions += mentions;
         }
     }
+
+    /// More is known of a request that is remembered.
+    pub fn amend(&mut self, request_hash: u128, verdicts: Arc<Verdicts>) {
+        if let Some(known) = self.verdicts.get_mut(&request_hash) {
+            self.mentions = self.mentions - known.mentions() + verdicts.mentions();
+            *known = if verdicts.mentions() == 0 {
+                Arc::clone(&self.nothing)
+            } else {
+                verdicts
+            };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     correlate::{CorrelatorState, Event, EventMessage, Incident, PastIncident},
     score::{Learned, ScorerState},
-    tenant::Tenant,
+    tenant::{Tenant, TenantName},
 };
 
 /// The format this version writes. 1 knew no tenants, 2 one rule of correlation only. What can be added as a protobuf field
@@ -101,40 +101,6 @@ impl Snapshot {
             section.set_states(&scorer, &correlator);
         }
         Ok(self.encoded_len() != before)
-    }
-}
-
-/// A tenant as it is written.
-#[derive(Clone, PartialEq, prost::Message)]
-struct TenantName {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(bool, tag = "2")]
-    overflow: bool,
-}
-
-impl From<&Tenant> for TenantName {
-    fn from(tenant: &Tenant) -> Self {
-        match tenant {
-            Tenant::Named(name) => Self {
-                name: name.to_string(),
-                overflow: false,
-            },
-            Tenant::Overflow => Self {
-                name: String::new(),
-                overflow: true,
-            },
-        }
-    }
-}
-
-impl From<&TenantName> for Tenant {
-    fn from(written: &TenantName) -> Self {
-        if written.overflow {
-            Self::Overflow
-        } else {
-            Self::named(&written.name)
-        }
     }
 }
 

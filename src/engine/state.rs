@@ -7,21 +7,25 @@
 //! where texts are not kept, none is quoted either.
 //! Absent on purpose: waiting, threads, and the work of a fit itself, which is a pure [`FitJob`] run elsewhere.
 
+mod cluster;
+
 use std::sync::Arc;
 
 use super::{
     correlate::{self, Change, Correlator, CorrelatorState, Event, Incident, IncidentId, Node},
     embed::Embedding,
     feedback::{Meant, Refused, Subject},
-    front::{Batch, BatchTemplate},
+    front::{Batch, BatchTemplate, Observation},
     opinions::Opinions,
     score::{
-        self, Committee, FitJob, Fitted, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState, Seat, ServiceId,
-        UnusableState,
+        self, Committee, Fact, FitJob, Fitted, HeardFact, Judgement, KnownTemplate, Note, Phase, Scorer, ScorerState,
+        Seat, ServiceId, UnusableState,
     },
     text::TemplateKey,
     verdict::Verdicts,
 };
+
+use cluster::Shared;
 
 /// A stream whose records are no older when they arrive is live: its time passes while it is silent, nanoseconds.
 const LIVE_NANO: u64 = 3600 * 1_000_000_000;
@@ -37,6 +41,10 @@ pub struct State {
     heard: Option<(u64, u64)>,
     /// What is kept instead of every text, where none may be.
     instead_of_text: Option<Arc<str>>,
+    correlation: correlate::Settings,
+    seed: u64,
+    /// In a cluster: then `correlator` is the one of all agents.
+    shared: Option<Box<Shared>>,
 }
 
 /// Told of each record's judgement, by its index in the batch.
@@ -49,8 +57,11 @@ impl State {
             scorer: Scorer::new(scoring),
             max_delay_nano: correlate::nanos(correlation.max_delay),
             heard: None,
-            correlator: Correlator::new(correlation),
+            correlator: Correlator::new(correlation.clone()),
             instead_of_text: None,
+            correlation,
+            seed: 0,
+            shared: None,
         }
     }
 
@@ -68,8 +79,11 @@ impl State {
             scorer: Scorer::restore(scoring, scorer)?,
             max_delay_nano: correlate::nanos(correlation.max_delay),
             heard: None,
-            correlator: Correlator::restore(correlation, correlator),
+            correlator: Correlator::restore(correlation.clone(), correlator),
             instead_of_text: None,
+            correlation,
+            seed: 0,
+            shared: None,
         })
     }
 
@@ -82,6 +96,7 @@ impl State {
     /// Makes its incident ids differ from those of a state with another seed.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.correlator.seed_ids(seed);
+        self.seed = seed;
         self
     }
 
@@ -90,6 +105,7 @@ impl State {
     pub fn adjust(&mut self, scoring: &score::Settings, correlation: &correlate::Settings) {
         self.scorer.adjust(scoring);
         self.correlator.adjust(correlation);
+        self.correlation.adjust(correlation);
     }
 
     /// Learns from a batch and judges it. `embeddings` go with `batch.templates`; a missing one degrades the verdict.
@@ -116,7 +132,7 @@ impl State {
         self.observe(batch, embeddings);
         let latest = batch.records.iter().map(|record| record.time_unix_nano).max();
         self.heard = latest.map(|latest| (batch.arrival_unix_nano, latest)).or(self.heard);
-        let is_ready = matches!(self.scorer.phase(), Phase::Ready { .. });
+        let is_ready = self.is_ready();
         let mut verdicts = Verdicts::default();
         if !is_ready {
             verdicts.warming_up = (0..batch.templates.len() as u32).collect();
@@ -131,13 +147,11 @@ impl State {
             .collect();
         let mut seats: Vec<Option<Seat>> = batch.templates.iter().map(|it| self.scorer.seat(it.key)).collect();
         for (index, record) in batch.records.iter().enumerate() {
-            let service = record.service as usize;
             let Some(at) = record.template() else { continue };
-            let (Some(template), Some(seat), Some(service), Some(id)) = (
+            let (Some(template), Some(seat), Some(id)) = (
                 batch.templates.get(at),
                 seats.get_mut(at),
-                batch.services.get(service),
-                services.get(service),
+                services.get(record.service as usize),
             ) else {
                 continue;
             };
@@ -159,21 +173,16 @@ impl State {
             }
             let place = index as u32;
             verdicts.anomalies.extend(anomaly.map(|anomaly| (place, anomaly)));
-            nodes.push((
-                Node {
-                    time_unix_nano,
-                    service: &service.name,
-                    template: template.key,
-                    text: self.instead_of_text.as_ref().unwrap_or(&template.text),
-                    embedding: embeddings.get(at).and_then(Option::as_ref),
-                    anomalous: is_anomalous,
-                    severity_number,
-                    ids: batch.ids_of(record),
-                    delayed: self.max_delay_nano > 0 && record.delay_nano > self.max_delay_nano,
-                    reason: "",
-                },
-                place,
-            ));
+            let text = self.instead_of_text.as_ref();
+            let node = node(
+                batch,
+                embeddings,
+                record,
+                text,
+                self.max_delay_nano,
+                is_anomalous.then_some(""),
+            );
+            nodes.extend(node.map(|node| (node, place)));
         }
         let anomalous = nodes.iter_mut().filter(|(node, _)| node.anomalous);
         for ((node, _), (_, anomaly)) in anomalous.zip(&verdicts.anomalies) {
@@ -182,6 +191,10 @@ impl State {
         // In order of time: what a sender has put together in another order need not be undone by the correlator.
         nodes.sort_by_key(|(node, place)| (node.time_unix_nano, *place));
         let (nodes, places): (Vec<Node<'_>>, Vec<u32>) = nodes.into_iter().unzip();
+        if let (Some(shared), Correlator::Evidence(evidence)) = (&mut self.shared, &mut self.correlator) {
+            shared.note(evidence, &nodes);
+            return verdicts;
+        }
         let incidents = places.into_iter().zip(self.correlator.observe_all(&nodes));
         verdicts.incidents = incidents
             .filter_map(|(place, incident)| Some((place, incident?)))
@@ -190,20 +203,30 @@ impl State {
         verdicts
     }
 
+    fn is_ready(&self) -> bool {
+        matches!(self.scorer.phase(), Phase::Ready { .. })
+    }
+
     /// Time passes also where nothing is said: incidents that have been silent long enough are closed. The stream's time is
     /// taken to go on as it did when it was last heard, unless what came then was old.
     pub fn pass(&mut self, now_unix_nano: u64) {
         let Some((arrival, latest)) = self.heard else { return };
         if arrival.saturating_sub(latest) <= LIVE_NANO {
             let passed = now_unix_nano.saturating_sub(arrival);
-            self.correlator.advance(latest.saturating_add(passed));
+            let time = latest.saturating_add(passed);
+            match &self.shared {
+                Some(_) => self.hear_of_time(time),
+                None => self.correlator.advance(time),
+            }
         }
     }
 
     /// The machine's clock went back: what is open ends, and the stream's time begins anew.
     pub fn turn_back(&mut self) {
         self.heard = None;
-        self.correlator.turn_back();
+        if self.shared.is_none() {
+            self.correlator.turn_back();
+        }
     }
 
     /// Takes note of a batch's templates.
@@ -234,7 +257,7 @@ impl State {
 
     /// Counts of what was scored, and of incidents that are open.
     pub fn tally(&self) -> (score::Tally, usize) {
-        (self.scorer.tally(), self.correlator.open_incidents())
+        (self.scorer.tally(), self.current().open_incidents())
     }
 
     /// What is worth a line in the log since the last call.
@@ -246,7 +269,14 @@ impl State {
     pub fn supply(&mut self, template: &BatchTemplate, embedding: &Embedding) {
         let text = || Arc::clone(self.instead_of_text.as_ref().unwrap_or(&template.text));
         self.scorer.observe(template.key, text, Some(embedding), 0, 0);
-        self.correlator.learn(template.key, embedding);
+        self.learn(template.key, embedding);
+    }
+
+    fn learn(&mut self, key: TemplateKey, embedding: &Embedding) {
+        match &self.shared {
+            Some(_) => self.learn_for_all(key, embedding),
+            None => self.correlator.learn(key, embedding),
+        }
     }
 
     /// Whether the template was said here.
@@ -257,6 +287,35 @@ impl State {
     /// Judges by these opinions from the next record on.
     pub fn hold(&mut self, opinions: Opinions) {
         self.scorer.hold(opinions);
+    }
+
+    /// The scorer, to share what it knows with other agents.
+    pub(in crate::engine) fn scorer(&mut self) -> &mut Scorer {
+        &mut self.scorer
+    }
+
+    /// How much there is to look through for what others do not know yet.
+    pub fn untold(&self) -> usize {
+        self.scorer.untold()
+    }
+
+    /// Records seen here.
+    pub fn records(&self) -> u64 {
+        self.scorer.records()
+    }
+
+    /// Tells from now on what is learned here, and takes note of what others know, see [`Scorer::share`].
+    pub fn share(&mut self, agent: u64) {
+        self.scorer.share(agent, self.instead_of_text.is_none());
+    }
+
+    /// Takes note of what another agent knows.
+    pub fn hear(&mut self, fact: Fact) -> HeardFact {
+        let heard = self.scorer.hear(fact);
+        if let Some((key, embedding)) = &heard.embedding {
+            self.learn(*key, embedding);
+        }
+        heard
     }
 
     /// What feedback is about, looked up; nothing changes.
@@ -273,7 +332,7 @@ impl State {
                 })
             }
             Subject::Incident(id) => {
-                let incident = self.correlator.incident(id).ok_or(Refused::UnknownIncident(id))?;
+                let incident = self.current().incident(id).ok_or(Refused::UnknownIncident(id))?;
                 Meant::of(&incident, service)
             }
         }
@@ -281,7 +340,10 @@ impl State {
 
     /// Closes the open incident of this id or alias, because somebody said that it is none.
     pub fn dismiss(&mut self, incident: IncidentId) -> Option<Incident> {
-        self.correlator.dismiss(incident)
+        match &self.shared {
+            Some(_) => self.dismiss_for_all(incident),
+            None => self.correlator.dismiss(incident),
+        }
     }
 
     /// Replays what the journal tells of what happened after the snapshot.
@@ -296,7 +358,7 @@ impl State {
 
     /// The id an incident goes by now: its own, or the one it was merged into.
     pub fn resolve(&self, incident: IncidentId) -> IncidentId {
-        self.correlator.resolve(incident)
+        self.current().resolve(incident)
     }
 
     /// The fit that is due, if one is; at most one is under way.
@@ -321,22 +383,24 @@ impl State {
 
     /// What happened to incidents since the last call, in order; to be written to the journal before the records leave.
     pub fn drain_events(&mut self, events: &mut Vec<Event>) {
+        self.drain_alone(Some(events), None);
         self.correlator.drain(events);
     }
 
     /// What there is to tell of incidents since the last call, in order.
     pub fn drain_changes(&mut self, changes: &mut Vec<Change>) {
+        self.drain_alone(None, Some(changes));
         self.correlator.drain_changes(changes);
     }
 
     /// Open incidents, oldest first.
     pub fn incidents(&self) -> Vec<Incident> {
-        self.correlator.incidents()
+        self.current().incidents()
     }
 
     /// The open incident of this id, or that this is an alias of.
     pub fn incident(&self, id: IncidentId) -> Option<Incident> {
-        self.correlator.incident(id)
+        self.current().incident(id)
     }
 
     /// The templates that are remembered, in order of their keys.
@@ -346,11 +410,36 @@ impl State {
 
     /// Everything that a snapshot holds.
     pub fn export(&self) -> (ScorerState, CorrelatorState) {
-        (self.scorer.export(), self.correlator.export())
+        (self.scorer.export(), self.current().export())
     }
 
     /// The templates whose embeddings are known, in a fixed order.
     pub fn embeddings(&self) -> impl Iterator<Item = (TemplateKey, &Embedding)> {
         self.scorer.embeddings()
     }
+}
+
+/// A record as the correlator needs it, anomalous where a reason is given; `None` where it has no template.
+fn node<'a>(
+    batch: &'a Batch,
+    embeddings: &'a [Option<Embedding>],
+    record: &Observation,
+    instead_of_text: Option<&'a Arc<str>>,
+    max_delay_nano: u64,
+    reason: Option<&'a str>,
+) -> Option<Node<'a>> {
+    let at = record.template()?;
+    let template = batch.templates.get(at)?;
+    Some(Node {
+        time_unix_nano: record.time_unix_nano,
+        service: &batch.services.get(record.service as usize)?.name,
+        template: template.key,
+        text: instead_of_text.unwrap_or(&template.text),
+        embedding: embeddings.get(at).and_then(Option::as_ref),
+        anomalous: reason.is_some(),
+        severity_number: record.severity_number,
+        ids: batch.ids_of(record),
+        delayed: max_delay_nano > 0 && record.delay_nano > max_delay_nano,
+        reason: reason.unwrap_or_default(),
+    })
 }

@@ -145,6 +145,40 @@ impl fmt::Display for Tenant {
     }
 }
 
+/// A tenant as it is written.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TenantName {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bool, tag = "2")]
+    overflow: bool,
+}
+
+impl From<&Tenant> for TenantName {
+    fn from(tenant: &Tenant) -> Self {
+        match tenant {
+            Tenant::Named(name) => Self {
+                name: name.to_string(),
+                overflow: false,
+            },
+            Tenant::Overflow => Self {
+                name: String::new(),
+                overflow: true,
+            },
+        }
+    }
+}
+
+impl From<&TenantName> for Tenant {
+    fn from(written: &TenantName) -> Self {
+        if written.overflow {
+            Self::Overflow
+        } else {
+            Self::named(&written.name)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

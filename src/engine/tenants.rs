@@ -9,15 +9,12 @@
 //! the overflow's state, where no text is kept, so that none is quoted; nothing depends on the order of a hash map.
 //! Absent on purpose: what a state does with a batch (`state`), and embeddings, which depend on nothing but the text.
 
+mod cluster;
 mod feedback;
 mod part;
+mod sharing;
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    fmt,
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
 
 use super::{
     correlate::{self, Change, CorrelatorState, Event, Incident, PastIncident},
@@ -31,7 +28,11 @@ use super::{
     text::TemplateKey,
     verdict::Verdicts,
 };
+use cluster::Cluster;
+pub use cluster::NotUnderstood;
 use part::Part;
+use sharing::Sharing;
+pub use sharing::{Heard, Shareable};
 
 /// What a batch came to.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Committed {
     pub repeated: bool,
     /// Records of the batch that were judged with the overflow.
     pub overflow_records: u64,
+    /// In a cluster: records of it get their incident by [`Tenants::place`] only.
+    pub waits: bool,
 }
 
 /// Something worth one line in the log.
@@ -93,6 +96,8 @@ struct Beginning {
     committee: Option<Committee>,
     /// What people said, also of tenants that have not come yet.
     book: Book,
+    /// How it is shared with other agents; none where there is one.
+    sharing: Option<Sharing>,
 }
 
 impl Beginning {
@@ -104,6 +109,7 @@ impl Beginning {
             state.appoint(committee.clone());
         }
         state.hold(self.book.opinions(tenant));
+        self.share(tenant, &mut state);
         state
     }
 
@@ -128,6 +134,8 @@ pub struct Tenants {
     notes: Vec<Note>,
     /// The latest arrival of a batch.
     arrival_unix_nano: u64,
+    /// Where incidents are those of a cluster.
+    cluster: Option<Cluster>,
 }
 
 impl Tenants {
@@ -146,6 +154,7 @@ impl Tenants {
                 store_text,
                 committee: None,
                 book: Book::default(),
+                sharing: None,
             },
             states: BTreeMap::new(),
             retries: Retries::default(),
@@ -154,6 +163,7 @@ impl Tenants {
             noted_too_many: false,
             notes: Vec::new(),
             arrival_unix_nano: 0,
+            cluster: None,
         }
     }
 
@@ -181,6 +191,7 @@ impl Tenants {
         let state = State::restored(scoring.clone(), correlation.clone(), scorer, correlator)?;
         let mut state = state.keeping_text(keeps_text).seeded(tenant.seed());
         state.hold(self.beginning.book.opinions(&tenant));
+        self.beginning.share(&tenant, &mut state);
         self.states.insert(tenant, state);
         Ok(())
     }
@@ -236,20 +247,17 @@ impl Tenants {
                 verdicts,
                 repeated: true,
                 overflow_records: 0,
+                waits: false,
             };
         }
-        let mut overflow_records = 0;
+        let (mut overflow_records, mut waits) = (0, false);
         let verdicts = if let [tenant] = batch.tenants.as_slice() {
-            self.judge(tenant, batch, embeddings, &mut overflow_records)
+            self.judge(tenant, batch, embeddings, &mut overflow_records, &mut waits)
         } else {
             let mut all = Verdicts::default();
             for (tenant, part) in batch.tenants.iter().zip(Part::all(batch)) {
-                let embeddings: Vec<Option<Embedding>> = part
-                    .templates
-                    .iter()
-                    .map(|place| embeddings.get(*place as usize).cloned().flatten())
-                    .collect();
-                let verdicts = self.judge(tenant, &part.batch, &embeddings, &mut overflow_records);
+                let embeddings = part.embeddings(embeddings);
+                let verdicts = self.judge(tenant, &part.batch, &embeddings, &mut overflow_records, &mut waits);
                 part.put_back(verdicts, &mut all);
             }
             all.sort();
@@ -258,11 +266,16 @@ impl Tenants {
         let verdicts = Arc::new(verdicts);
         self.retries
             .remember(batch.request_hash, batch.arrival_unix_nano, Arc::clone(&verdicts));
-        Committed {
+        let mut committed = Committed {
             verdicts,
             repeated: false,
             overflow_records,
+            waits,
+        };
+        if self.cluster.is_some() && !waits {
+            self.place(batch, embeddings, &mut committed);
         }
+        committed
     }
 
     fn judge(
@@ -271,38 +284,35 @@ impl Tenants {
         batch: &Batch,
         embeddings: &[Option<Embedding>],
         overflow_records: &mut u64,
+        waits: &mut bool,
     ) -> Verdicts {
         let tenant = self.place_of(tenant);
         if tenant == Tenant::Overflow {
             *overflow_records += batch.records.len() as u64;
         }
-        let state = match self.states.entry(tenant) {
-            Entry::Occupied(state) => state.into_mut(),
-            Entry::Vacant(place) => {
-                let state = self.beginning.state(place.key());
-                place.insert(state)
-            }
-        };
-        state.mark(batch, embeddings)
+        let state = self.state_of(tenant);
+        let verdicts = state.mark(batch, embeddings);
+        *waits |= state.waits();
+        verdicts
     }
 
-    /// The tenant itself where it has a place or there is one left; the overflow otherwise.
+    /// The tenant itself where it has a place; the overflow otherwise.
     fn place_of(&mut self, tenant: &Tenant) -> Tenant {
-        if self.states.contains_key(tenant) || *tenant == Tenant::default() {
+        if self.has_place(tenant) {
             return tenant.clone();
-        }
-        let taken = self
-            .states
-            .keys()
-            .filter(|known| **known != Tenant::Overflow && **known != Tenant::default());
-        if *tenant != Tenant::Overflow && taken.count() < self.settings.max_tenants {
-            return tenant.clone();
-        }
-        if *tenant != Tenant::Overflow && !std::mem::replace(&mut self.noted_too_many, true) {
+        } else if *tenant != Tenant::Overflow && !std::mem::replace(&mut self.noted_too_many, true) {
             let max_tenants = self.settings.max_tenants;
             self.notes.push(Note::TooMany { max_tenants });
         }
         Tenant::Overflow
+    }
+
+    /// Whether a tenant has a place of its own, or there is one left.
+    fn has_place(&self, tenant: &Tenant) -> bool {
+        let own = |known: &&Tenant| **known != Tenant::Overflow && **known != Tenant::default();
+        self.states.contains_key(tenant)
+            || *tenant == Tenant::default()
+            || (*tenant != Tenant::Overflow && self.states.keys().filter(own).count() < self.settings.max_tenants)
     }
 
     /// Goes on by these settings from the next batch on, as far as they can change, see [`State::adjust`].

@@ -25,6 +25,7 @@ impl Pipeline {
             .add(now.evicted_templates - before.evicted_templates);
         metrics.over_budget_episodes.add(now.over_budget - before.over_budget);
         metrics.released_episodes.add(now.released - before.released);
+        metrics.cluster_first_sight_races.follow(now.first_sight_races);
     }
 
     pub(super) fn count(&self, batch: &Batch, committed: &Committed, events: &[(Tenant, Vec<Event>)]) {

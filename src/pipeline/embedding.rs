@@ -209,6 +209,12 @@ impl Embeddings {
         self.shared.memo.insert(key, embedding);
     }
 
+    /// The same, for who outlives this borrow.
+    pub fn keeper(&self) -> impl Fn(TemplateKey, Embedding) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |key, embedding| shared.memo.insert(key, embedding)
+    }
+
     fn has_model(&self) -> bool {
         !self.threads.is_empty()
     }

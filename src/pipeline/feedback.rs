@@ -115,6 +115,9 @@ impl Pipeline {
         self.incidents.tell(state.drain_changes());
         self.metrics.open_incidents.set(state.tally().1 as u64);
         drop(state);
+        if let Some((sharing, _)) = &self.cluster {
+            sharing.report_soon();
+        }
         if closed.is_some() {
             self.memory.sync_journal_now();
         }

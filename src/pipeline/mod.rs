@@ -6,6 +6,7 @@
 //! wrong with a verdict, the records are delivered; opens and merges are in the journal before the records leave.
 //! Absent on purpose: sockets and files (the edge's), and every judgement (the engine's).
 
+pub mod cluster;
 pub mod counted;
 mod counting;
 mod desk;
@@ -37,6 +38,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use cluster::Sharing;
 use fitting::Fitting;
 use incidents::Incidents;
 use judged::Judged;
@@ -44,7 +46,7 @@ use memory::Memory;
 use stopping::Stopping;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, now_unix_nano},
+    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, cluster::Cluster, now_unix_nano},
     engine::{
         self,
         correlate::{Event, Incident},
@@ -92,6 +94,8 @@ pub struct Parts {
     pub store: Option<Arc<dyn Store>>,
     /// Epoch of the journal that is being written.
     pub epoch: u64,
+    /// The agents whose incidents are this one's too, how this one is called among them, and how long they may be waited for.
+    pub cluster: Option<(Arc<dyn Cluster>, String, Duration)>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -118,13 +122,14 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     judged: Judged,
     traces: Traces,
+    cluster: Option<(Arc<Sharing>, cluster::Running)>,
 }
 
 impl Pipeline {
     /// Connects the rooms and starts the threads for embedding and fitting.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the system refuses a thread, or the client of the cluster its settings.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let model_version = parts
             .embedder
@@ -178,7 +183,19 @@ impl Pipeline {
         for (template, embedding) in lock(&state).embeddings() {
             embeddings.remember(template, embedding.clone());
         }
+        let cluster = parts.cluster.map(|(cluster, agent_id, deadline)| {
+            let told = (Arc::clone(&memory), Arc::clone(&incidents), Arc::clone(&parts.metrics));
+            let known = (
+                Arc::clone(&state),
+                Box::new(embeddings.keeper()) as Box<cluster::Remember>,
+            );
+            let begun = (started_unix_nano, model_version.as_str());
+            let sharing = Arc::new(Sharing::new(cluster, (&agent_id, deadline), begun, known, told));
+            let running = sharing.start().map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>((sharing, running))
+        });
         let pipeline = Self {
+            cluster: cluster.transpose()?,
             front: RwLock::new(Arc::new(parts.front)),
             state,
             tenant_header: parts.tenant_header,
@@ -279,6 +296,18 @@ impl Pipeline {
             announced.map(|incident| (tenant.clone(), incident))
         });
         of_tenant.collect()
+    }
+
+    /// Whether this agent is to tell people of incidents: in a cluster one does for all.
+    pub fn speaks(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|(sharing, _)| sharing.speaks())
+    }
+
+    /// Reports to the cluster what is left to report, at the end.
+    pub async fn leave(&self) {
+        if let Some((sharing, _)) = &self.cluster {
+            sharing.finish().await;
+        }
     }
 
     /// Whether there is a model and it works.
@@ -406,7 +435,11 @@ impl Pipeline {
             fetched
         };
         let mut span = trace.step("processor/harbinger/commit");
-        let (committed, events) = guarded("judging", || self.commit(&batch, &fetched.embeddings))?;
+        let (mut committed, mut events, ticket) = guarded("judging", || self.commit(&batch, &fetched.embeddings))?;
+        if let Some((sharing, _)) = self.cluster.as_ref().filter(|_| committed.waits) {
+            let waiting = sharing.place((&batch, &fetched.embeddings), &mut committed, ticket);
+            events.extend(waiting.await);
+        }
         if !events.is_empty() {
             Arc::clone(&self.memory).sync_journal().await;
         }
@@ -424,10 +457,17 @@ impl Pipeline {
     }
 
     /// One short lock: learns, judges, journals, and starts the fit that has become due.
-    fn commit(&self, batch: &Batch, embeddings: &[Option<Embedding>]) -> (Committed, Vec<(Tenant, Vec<Event>)>) {
+    fn commit(&self, batch: &Batch, embeddings: &[Option<Embedding>]) -> (Committed, Vec<(Tenant, Vec<Event>)>, u64) {
         let mut state = lock(&self.state);
         let (before, _) = state.tally();
-        let committed = state.commit(batch, embeddings);
+        let mut committed = state.commit(batch, embeddings);
+        if committed.waits && state.is_alone() {
+            // Nobody is waited for.
+            self.metrics
+                .cluster_alone_log_records
+                .add(committed.verdicts.anomalies.len() as u64);
+            state.place(batch, embeddings, &mut committed);
+        }
         let events = state.drain_events();
         // Under the lock, so that the journal has the order of the commits.
         self.memory.journal(&events);
@@ -446,7 +486,8 @@ impl Pipeline {
         }
         self.count_since(before, &state);
         self.fitting.offer(&mut state);
-        (committed, events)
+        let ticket = state.ticket();
+        (committed, events, ticket)
     }
 }
 

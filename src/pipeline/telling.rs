@@ -3,7 +3,7 @@
 //! What enters: notices of incidents, and the time. What leaves: calls of one [`Listener`], and counts of what came of them.
 //! Promises: the listener runs in a task of its own, so that no log ever waits for it; it hears all that is open when it
 //! starts, and again when it was too slow to hear of every change; in modes other than `mark` it hears nothing, as no record
-//! then carries an incident's id; at the end it gets [`DRAIN`] for what it still has to tell. Absent on purpose: what is told
+//! then carries an incident's id; nor while another agent of the cluster tells for all; at the end it gets [`DRAIN`] for what it still has to tell. Absent on purpose: what is told
 //! and how.
 
 use std::{sync::Arc, time::Duration};
@@ -132,7 +132,7 @@ impl Telling {
         }
         self.hear_all();
         let end = Instant::now() + DRAIN;
-        while self.pipeline.mode() == Mode::Mark {
+        while self.may_tell() {
             self.step().await;
             match self.next.filter(|next| *next < end) {
                 Some(next) => sleep_until(next).await,
@@ -154,7 +154,7 @@ impl Telling {
 
     fn hear(&mut self, heard: Result<Arc<Notice>, RecvError>) {
         match heard {
-            Ok(notice) if self.pipeline.mode() == Mode::Mark => {
+            Ok(notice) if self.may_tell() => {
                 self.inform();
                 self.listener.hear(&notice.tenant, &notice.change);
             }
@@ -183,9 +183,13 @@ impl Telling {
         }
     }
 
+    fn may_tell(&self) -> bool {
+        self.pipeline.mode() == Mode::Mark && self.pipeline.speaks()
+    }
+
     async fn step(&mut self) {
         let later = Instant::now() + SILENCE;
-        if self.pipeline.mode() != Mode::Mark {
+        if !self.may_tell() {
             self.informed = false;
             self.next = Some(later);
             return;

@@ -106,6 +106,7 @@ fn agent_with(state: Tenants, embedder: Arc<dyn Embedder>, store: Option<Arc<dyn
         exporter: Arc::clone(&sink) as Arc<dyn Exporter>,
         store,
         epoch: 0,
+        cluster: None,
         metrics: Arc::clone(&metrics),
     };
     let pipeline = Arc::new(Pipeline::start(parts).unwrap());
@@ -290,6 +291,7 @@ async fn known_loss_a_shutdown_while_the_destination_hangs_tells_callers_to_send
         exporter: Arc::new(Hanging),
         store: None,
         epoch: 0,
+        cluster: None,
         metrics: Arc::default(),
     };
     let pipeline = Arc::new(Pipeline::start(parts).unwrap());

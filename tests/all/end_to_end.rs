@@ -109,6 +109,7 @@ pub(super) fn parts(embedder: Option<Model>, mode: Mode) -> (Parts, Arc<Sink>) {
         exporter: Arc::clone(&sink) as Arc<dyn Exporter>,
         store: None,
         epoch: 0,
+        cluster: None,
         metrics: Arc::default(),
     };
     (parts, sink)

@@ -65,6 +65,7 @@ fn agent(directory: &Path) -> (Arc<Pipeline>, Arc<Sink>) {
         mode: Mode::Mark,
         exporter: Arc::clone(&sink) as Arc<dyn Exporter>,
         epoch: loaded.next_epoch(),
+        cluster: None,
         store: Some(Arc::new(store)),
         metrics: Arc::new(Metrics::default()),
     };

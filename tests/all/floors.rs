@@ -10,7 +10,7 @@ use std::{
 const MAX_LINES: usize = 500;
 
 /// Rooms of the engine, each of which may import the ones before it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "slab",
     "view",
     "tenant",
@@ -24,6 +24,7 @@ const ROOMS: [&str; 16] = [
     "verdict",
     "annotate",
     "retries",
+    "cluster",
     "front",
     "state",
     "tenants",
@@ -240,11 +241,12 @@ fn every_file_can_be_read_in_one_sitting() {
 fn imports_go_down_the_floors() {
     let mut broken = Vec::new();
     let sources = sources();
-    // What `edge/mod.rs` itself holds, the contracts, is everything there that is no module.
+    // What `edge/mod.rs` itself holds, the contracts, is everything there that is no module; `edge::cluster` is one with a name of its own.
     let edges: BTreeSet<&str> = sources
         .iter()
         .filter(|s| s.floor() == "edge")
         .map(|s| s.room())
+        .filter(|room| *room != "cluster")
         .collect();
     for source in &sources {
         for import in source.imports() {

@@ -13,6 +13,11 @@ mod analyzing;
 mod api;
 /// Bytes stay bytes: decoding, splicing and unknown fields.
 mod byte_path;
+/// What agents share through Kafka.
+#[cfg(feature = "kafka")]
+mod cluster_kafka;
+/// Agents that share their incidents.
+mod clustering;
 /// The program as the shell sees it.
 mod command_line;
 /// What users write is read as they meant it, or refused with what to write instead.

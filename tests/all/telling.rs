@@ -583,6 +583,7 @@ fn pipeline(mode: Mode) -> (Arc<Pipeline>, Arc<Sink>, Arc<Metrics>) {
         exporter: Arc::clone(&sink) as Arc<dyn Exporter>,
         store: None,
         epoch: 0,
+        cluster: None,
         metrics: Arc::clone(&metrics),
     };
     (Arc::new(Pipeline::start(parts).unwrap()), sink, metrics)

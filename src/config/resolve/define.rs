@@ -11,11 +11,12 @@ use super::{
     super::{
         component::{ComponentId, ComponentType, Components, MEMORY_LIMITER, Role},
         document::{Content, Entry, Node},
-        read::{join, known_keys, refuse_unknown},
-        settings::{
-            Detection, DetectionMode, Embedding, Exporter, Extension, Harbinger, Notifiers, OtlpReceiver, Processor,
-            Protocols, Queued, Receiver, State, detection_keys, embedding_keys,
+        engine::{
+            Cluster, Detection, DetectionMode, Embedding, Harbinger, Notifiers, State, cluster_keys, detection_keys,
+            embedding_keys,
         },
+        read::{join, known_keys, refuse_unknown},
+        settings::{Exporter, Extension, OtlpReceiver, Processor, Protocols, Queued, Receiver},
     },
     Defined, Resolver,
 };
@@ -36,8 +37,10 @@ use crate::{
         receive_kafka::Settings as KafkaReceiverSettings,
     },
     engine::{
-        annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
-        tenant::Settings as TenantSettings, text::Settings as TextSettings,
+        annotate::Settings as AnnotateSettings,
+        correlate::{Mode as CorrelateMode, Settings as CorrelateSettings},
+        tenant::Settings as TenantSettings,
+        text::Settings as TextSettings,
     },
     pipeline::{embedding::Settings as WaitingSettings, events::Settings as EventsSettings},
 };
@@ -154,6 +157,7 @@ impl Resolver {
             "attributes",
             "events",
             "notifiers",
+            "cluster",
             "state",
         ];
         refuse_unknown(node, key, &sections, &self.findings);
@@ -167,6 +171,7 @@ impl Resolver {
         // Whether the exporter is there, `service` knows.
         let events = self.engine_section(node, key, "events", |_: &EventsSettings| Ok(()));
         let notifiers = self.notifiers(&self.section(node, "notifiers"), &join(key, "notifiers"));
+        let cluster = self.cluster(node, key, correlation.as_ref());
         let state = self.engine_section(node, key, "state", State::validate);
         Some(Processor::Harbinger(Box::new(Harbinger {
             tenant: tenant?,
@@ -177,6 +182,7 @@ impl Resolver {
             attributes: attributes?,
             events: events?,
             notifiers: notifiers?,
+            cluster: cluster?,
             state: state?,
         })))
     }
@@ -220,6 +226,28 @@ impl Resolver {
         let detection = Detection { mode: mode.mode, score };
         self.check(node, key, detection.score.validate())?;
         Some(detection)
+    }
+
+    /// The section `cluster`; without it, nothing is shared.
+    fn cluster(&self, harbinger: &Node, key: &str, correlation: Option<&CorrelateSettings>) -> Option<Cluster> {
+        const CLUSTER: &str = "cluster";
+        let Some(node) = harbinger.entry(CLUSTER).map(|entry| &entry.value) else {
+            return Some(Cluster::default());
+        };
+        let key = join(key, CLUSTER);
+        let (sharing, kafka) = self.shared(node, &key, &cluster_keys())?;
+        let cluster = Cluster { sharing, kafka };
+        // Both, so that all that is wrong is told of.
+        let sharing = self.check(node, &key, cluster.sharing.validate());
+        let kafka = self.check(node, &key, cluster.kafka.validate());
+        let by_components = |it: &CorrelateSettings| it.mode == CorrelateMode::Components;
+        if cluster.sharing.enabled && correlation.is_some_and(by_components) {
+            let message = "agents share what `correlation: {mode: evidence}` makes an incident, and this one goes by `components`; \
+                           write `mode: evidence` there, or leave `cluster` out";
+            self.tell(&node.place, key, message);
+            return None;
+        }
+        sharing.and(kafka).map(|()| cluster)
     }
 
     /// Reads a section that two types share, each by the keys it knows.

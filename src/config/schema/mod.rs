@@ -14,10 +14,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     component::{ComponentType, HARBINGER, MEMORY_LIMITER, Role, TYPES},
+    engine::{DetectionMode, State},
     finding::{ConfigError, Finding},
     read_error::DURATION,
     service::{Ending, Telemetry},
-    settings::{DetectionMode, State},
 };
 use crate::{
     edge::{
@@ -25,6 +25,7 @@ use crate::{
         api::{Settings as ApiSettings, page::Settings as PageSettings},
         authenticate_basic::Settings as BasicAuthSettings,
         authenticate_bearer::Settings as BearerTokenSettings,
+        cluster_kafka::Settings as ClusterKafkaSettings,
         export_debug::Settings as DebugSettings,
         export_file::Settings as FileSettings,
         export_http::Settings as OtlpHttpSettings,
@@ -45,7 +46,10 @@ use crate::{
         annotate::Settings as AnnotateSettings, correlate::Settings as CorrelateSettings,
         score::Settings as ScoreSettings, tenant::Settings as TenantSettings, text::Settings as TextSettings,
     },
-    pipeline::{embedding::Settings as WaitingSettings, events::Settings as EventsSettings},
+    pipeline::{
+        cluster::Settings as SharingSettings, embedding::Settings as WaitingSettings,
+        events::Settings as EventsSettings,
+    },
 };
 use shape::Shape;
 use words::{At, Words};
@@ -157,6 +161,10 @@ fn harbinger() -> Shape {
                 ("alertmanager", Shape::of::<AlertmanagerSettings>()),
                 ("webhook", Shape::of::<WebhookSettings>()),
             ]),
+        ),
+        (
+            "cluster",
+            both(Shape::of::<SharingSettings>(), Shape::of::<ClusterKafkaSettings>()),
         ),
         ("state", Shape::of::<State>()),
     ])

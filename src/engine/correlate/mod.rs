@@ -16,6 +16,7 @@ mod event;
 mod evidence;
 mod id;
 mod incident;
+mod report;
 mod settings;
 mod tally;
 mod written;
@@ -30,6 +31,7 @@ pub use self::id::{IncidentId, NotAnId};
 pub use self::incident::{
     Change, Ending, FirstEpisode, Happened, Incident, KeyRecord, Link, ServiceCount, Status, TemplateCount, Tie,
 };
+pub use self::report::{Direction, Learned, Report, Run, first};
 pub use self::settings::{Mode, Scope, Settings};
 pub use self::tally::LinkState;
 pub use self::written::PastIncident;

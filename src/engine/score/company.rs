@@ -42,6 +42,12 @@ impl Unrest {
         }
     }
 
+    /// The level faded up to `now`.
+    pub(super) fn level_at(mut self, now_unix_nano: u64) -> f64 {
+        self.fade(now_unix_nano);
+        self.level
+    }
+
     /// Adds a record of this surprise and failure score.
     pub(super) fn add(&mut self, surprise: f64, failing: f64) {
         self.level += ((surprise - RARE) / 4.0).max(0.0) * (GAIN * (failing - UNDECIDED)).clamp(0.0, 1.0);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Anomaly, burst::Window, templates::Assessment};
 
 /// Silence that ends an episode.
-const QUIET_NANO: u64 = 60 * 1_000_000_000;
+pub(super) const QUIET_NANO: u64 = 60 * 1_000_000_000;
 
 /// An episode that is not anomalous is looked at anew after so long.
 const LIFE_NANO: u64 = 1800 * 1_000_000_000;
@@ -48,6 +48,8 @@ pub(super) struct Episode {
     pub(super) anomaly: Option<Arc<Anomaly>>,
     /// It would be anomalous, but there are too many such, or they are a release.
     pub(super) suppressed: bool,
+    /// How often its verdict has changed.
+    pub(super) turns: u32,
 }
 
 /// What a record's count falls to with the next record: `decay(1.0)`.
@@ -68,6 +70,12 @@ impl Series {
             || (episode.anomaly.is_none() && time_unix_nano.saturating_sub(episode.started_unix_nano) > LIFE_NANO)
     }
 
+    /// Decays what is known to the stream's record `record`.
+    pub(super) fn decay_to(&mut self, record: u64) {
+        self.known *= decay(record.saturating_sub(self.decayed_at) as f64);
+        self.decayed_at = record;
+    }
+
     /// Begins the episode of this number at the stream's record `record`.
     pub(super) fn begin(
         &mut self,
@@ -77,8 +85,7 @@ impl Series {
         record: u64,
         assessment: &Assessment,
     ) {
-        self.known *= decay(record.saturating_sub(self.decayed_at) as f64);
-        self.decayed_at = record;
+        self.decay_to(record);
         let first_sight = self.episode.number == 0;
         self.episode = Episode {
             number,
@@ -93,6 +100,7 @@ impl Series {
             assessment: *assessment,
             anomaly: None,
             suppressed: false,
+            turns: 0,
         };
     }
 }

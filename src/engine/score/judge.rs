@@ -15,6 +15,7 @@ use super::{
     opinion, rarity,
     service::{Service, ServiceId},
     severity,
+    shared::Before,
 };
 use crate::engine::{opinions::Opinion, text::TemplateKey};
 
@@ -171,6 +172,7 @@ impl Scorer {
         let failing = f64::from(template.failing.unwrap_or(0.0));
         let grave = failing > failure::GRAVE || severity_number >= severity::ERROR;
         let first_sight = series.episode.number == 0;
+        let before = Before::of(template, series, service);
         let begins = series.begins_episode(time_unix_nano, judge.is_some());
         if begins {
             if let (Some(judge), Some(embedding)) = (judge, &template.embedding)
@@ -183,12 +185,13 @@ impl Scorer {
                 self.episodes,
                 time_unix_nano,
                 judge.is_some(),
-                self.records,
+                self.records + self.shared.as_ref().map_or(0, |shared| shared.passed_records),
                 &template.assessment,
             );
         }
         service.records += 1;
         service.unrest.fade(time_unix_nano);
+        let level = service.unrest.level;
         series.last_seen_unix_nano = series.last_seen_unix_nano.max(time_unix_nano);
         series.window.count(time_unix_nano);
 
@@ -234,9 +237,10 @@ impl Scorer {
         };
         match change {
             Change::Stay => {}
-            Change::Release => series.episode.anomaly = None,
+            Change::Release => series.episode.turns += u32::from(series.episode.anomaly.take().is_some()),
             Change::Open(anomaly) => {
                 let plain = !grave && severity::is_explicitly_low(severity_number);
+                series.episode.turns += 1;
                 let budget = self.settings.max_episodes_per_hour;
                 let refused = if plain && service.is_release(time_unix_nano) {
                     Some(Note::Release {
@@ -294,6 +298,10 @@ impl Scorer {
         }
         self.stream
             .count(time_unix_nano, first_sight && failing < failure::HARMLESS);
+        if let Some(shared) = &mut self.shared {
+            let is_restless = service.unrest.level > level;
+            shared.saw((key, id), &before, template, series, service, is_restless);
+        }
         (judged.is_some() || anomaly.is_some()).then_some(Judgement {
             evidence,
             log_odds,
@@ -320,7 +328,7 @@ impl Scorer {
             let evidence = Evidence::of(&sighting, &self.on);
             (evidence.log_odds(0.0) < 0.0).then_some(evidence.news as f32)
         });
-        Calibration::of(units, self.records)
+        Calibration::of(units, self.all_records())
     }
 }
 

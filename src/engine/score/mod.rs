@@ -30,6 +30,7 @@ mod rarity;
 mod service;
 mod settings;
 mod severity;
+mod shared;
 mod state;
 mod templates;
 
@@ -54,6 +55,8 @@ use places::Places;
 pub use service::ServiceId;
 use service::{Services, Stream};
 pub use settings::Settings;
+use shared::Shared;
+pub use shared::{Fact, HeardFact, Knowledge, OpinionFact, SaidFact};
 pub use state::{Forgotten, Learned, ScorerState, UnusableState};
 use templates::{Template, Templates};
 
@@ -103,6 +106,8 @@ pub struct Tally {
     pub over_budget: u64,
     /// Episodes so far that were not marked because they were a release.
     pub released: u64,
+    /// Templates of services so far whose first record several agents had at once, each without knowing of the other's.
+    pub first_sight_races: u64,
 }
 
 impl std::ops::Add for Tally {
@@ -114,6 +119,7 @@ impl std::ops::Add for Tally {
             evicted_templates: self.evicted_templates + other.evicted_templates,
             over_budget: self.over_budget + other.over_budget,
             released: self.released + other.released,
+            first_sight_races: self.first_sight_races + other.first_sight_races,
         }
     }
 }
@@ -147,6 +153,8 @@ pub struct Scorer {
     over_budget: u64,
     released: u64,
     notes: Vec<Note>,
+    /// What agents of a cluster know of each other; none where there is one.
+    shared: Option<Box<Shared>>,
 }
 
 impl Scorer {
@@ -174,6 +182,7 @@ impl Scorer {
             over_budget: 0,
             released: 0,
             notes: Vec::new(),
+            shared: None,
         }
     }
 
@@ -211,6 +220,14 @@ impl Scorer {
             template.embedding = Some(embedding.clone());
             self.templates.embedded += 1;
         }
+        if let (Some(shared), Some(template)) = (&mut self.shared, self.templates.by_key.get(&key)) {
+            shared.observed(key, template, count);
+        }
+        self.make_room();
+    }
+
+    /// Forgets what was not seen for longest, as long as there is too much.
+    fn make_room(&mut self) {
         let max_templates = self.settings.max_templates;
         while self.templates.by_key.len() > max_templates || self.series.len() > max_templates * SERIES_A_TEMPLATE {
             let Some(forgotten) = self.templates.forget_oldest() else {
@@ -220,6 +237,9 @@ impl Scorer {
             let series: Vec<_> = self.series.range(all).map(|(key, _)| *key).collect();
             for key in series {
                 self.series.remove(&key);
+            }
+            if let Some(shared) = &mut self.shared {
+                shared.forget(forgotten);
             }
         }
     }
@@ -259,7 +279,7 @@ impl Scorer {
             },
             None if self.fitting => Phase::Fitting,
             None => Phase::WarmingUp {
-                records_seen: self.records,
+                records_seen: self.all_records(),
                 records_needed: self.look_at,
                 templates_seen: self.templates.embedded,
                 templates_needed: self.settings.warm_up_templates,
@@ -283,14 +303,28 @@ impl Scorer {
         Some(self.start_fit())
     }
 
-    /// A training has ended: episodes are judged by it from now on. Verdicts that were given stay.
+    /// A training has ended: episodes are judged by it from now on. Verdicts that were given stay. One that another agent's
+    /// has overtaken meanwhile is left.
     pub fn install(&mut self, mut fitted: Fitted) {
         self.fitting = false;
+        if self.is_overtaken(&fitted) {
+            return;
+        }
         if self.judge.is_none() {
-            self.warm_up_records = fitted.records;
+            self.warm_up_records = match &self.shared {
+                None => fitted.records,
+                Some(_) => self.records,
+            };
             self.calibration = self.calibrated(&fitted);
         }
         fitted.held_out.clear();
+        self.judge_by(fitted);
+        if let Some(shared) = &mut self.shared {
+            shared.trained();
+        }
+    }
+
+    fn judge_by(&mut self, fitted: Fitted) {
         for known in &fitted.bank {
             if let Some(template) = self.templates.by_key.get_mut(&known.key) {
                 template.flagged_unix_nano = None;
@@ -312,6 +346,7 @@ impl Scorer {
             evicted_templates: self.templates.evicted,
             over_budget: self.over_budget,
             released: self.released,
+            first_sight_races: self.shared.as_ref().map_or(0, |shared| shared.races),
         }
     }
 
@@ -321,26 +356,30 @@ impl Scorer {
     }
 
     fn fit_is_due(&mut self) -> bool {
+        let records = self.all_records();
+        if !self.may_train() {
+            return false;
+        }
         match &self.judge {
             None => {
                 // Nine of ten: a few may fail or be too new; judging by what is half known would call the rest news.
                 let embedded = self.templates.embedded;
                 let all = self.templates.by_key.len() - self.templates.orphaned;
-                self.records >= self.look_at && embedded >= self.settings.warm_up_templates && embedded * 10 >= all * 9
+                records >= self.look_at && embedded >= self.settings.warm_up_templates && embedded * 10 >= all * 9
             }
             Some(_) if self.drifted => true,
             // Counting the admitted walks over the templates too: only when some more records have come.
-            Some(_) if self.records < self.look_at => false,
+            Some(_) if records < self.look_at => false,
             Some(judge) => {
                 let (fitted_records, fitted_templates) = (judge.records, judge.bank.len());
-                self.look_at = self.records + (self.records / 100).max(100);
+                self.look_at = records + (records / 100).max(100);
                 let suffices = |templates: usize| templates.min(MAX_BANK) * 4 >= fitted_templates * 5 + 16;
                 // Only embedded templates are admitted: where even all of them would not suffice, none is looked at.
                 let grown = suffices(self.templates.embedded) && {
                     let templates = self.templates.by_key.iter();
                     suffices(templates.filter(|(key, template)| self.admits(**key, template)).count())
                 };
-                let doubled = self.records >= fitted_records.saturating_mul(2) && self.records >= fitted_records + 500;
+                let doubled = records >= fitted_records.saturating_mul(2) && records >= fitted_records + 500;
                 grown || doubled
             }
         }
@@ -374,7 +413,7 @@ impl Scorer {
                 .as_ref()
                 .map_or(1, |judge| judge.generation.saturating_add(1)),
             bank,
-            records: self.records,
+            records: self.all_records(),
         }
     }
 

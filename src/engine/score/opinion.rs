@@ -51,6 +51,14 @@ impl Scorer {
         self.opinions = opinions;
     }
 
+    /// Asks this opinion as well from the next record on, or (`None`) not any more.
+    pub fn change_opinion(&mut self, key: TemplateKey, service: Option<&Arc<str>>, opinion: Option<Opinion>) {
+        match opinion {
+            Some(opinion) => self.opinions.take(key, service, opinion),
+            None => self.opinions.drop(key, service),
+        }
+    }
+
     /// What opinions say of a template's being learned; `None` leaves it to the usual rule. It is one template to the
     /// network whatever the service, so it is learned because of an opinion only if that is the opinion wherever it is said.
     pub(super) fn admission(&self, key: TemplateKey) -> Option<Admission> {

@@ -5,7 +5,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{calibration::Calibration, company::Unrest, episode::DECAY};
+use super::{
+    calibration::Calibration,
+    company::Unrest,
+    episode::{DECAY, decay},
+};
 
 /// Services that are told apart.
 const MAX_SERVICES: usize = 4096;
@@ -20,6 +24,9 @@ const RELEASE_NANO: u64 = 300 * 1_000_000_000;
 
 /// More plain news than this within [`RELEASE_NANO`] is a release, not an incident.
 const RELEASE_OPENINGS: usize = 3;
+
+/// Openings of plain news that are remembered.
+pub(super) const LATEST_PLAIN_OPENINGS: usize = RELEASE_OPENINGS + 1;
 
 /// A service, as the place of its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +65,18 @@ impl Services {
         ServiceId(self.all.len().saturating_sub(1) as u32)
     }
 
+    /// The service of this name, which was heard of: made if it is new and has a place of its own.
+    pub(super) fn heard_of(&mut self, name: &str) -> Option<ServiceId> {
+        if let Some(known) = self.all.iter().position(|service| *service.name == *name) {
+            return Some(ServiceId(known as u32));
+        }
+        (self.all.len() < MAX_SERVICES).then(|| self.of(&Arc::from(name)))
+    }
+
+    pub(super) fn get(&self, id: ServiceId) -> Option<&Service> {
+        self.all.get(id.0 as usize)
+    }
+
     pub(super) fn get_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
         self.all.get_mut(id.0 as usize)
     }
@@ -91,10 +110,29 @@ impl Service {
     pub(super) fn is_release(&mut self, now_unix_nano: u64) -> bool {
         forget_far(&mut self.plain_openings, now_unix_nano, RELEASE_NANO);
         self.plain_openings.push_back(now_unix_nano);
-        if self.plain_openings.len() > RELEASE_OPENINGS + 1 {
+        if self.plain_openings.len() > LATEST_PLAIN_OPENINGS {
             self.plain_openings.pop_front();
         }
         self.plain_openings.len() > RELEASE_OPENINGS
+    }
+
+    /// Takes note of an anomalous episode that was opened elsewhere: the budget is that of the service, wherever it speaks.
+    pub(super) fn heard_opening(&mut self, at_unix_nano: u64) {
+        if let Err(place) = self.openings.binary_search(&at_unix_nano) {
+            self.openings.insert(place, at_unix_nano);
+        }
+        let latest = self.openings.back().copied().unwrap_or_default();
+        forget_far(&mut self.openings, latest, HOUR_NANO);
+    }
+
+    /// Takes note of plain news that was about to be opened elsewhere.
+    pub(super) fn heard_plain_openings(&mut self, at_unix_nano: &[u64]) {
+        self.plain_openings.extend(at_unix_nano);
+        self.plain_openings.make_contiguous().sort_unstable();
+        let mut before = None;
+        self.plain_openings.retain(|at| before.replace(*at) != Some(*at));
+        let surplus = self.plain_openings.len().saturating_sub(LATEST_PLAIN_OPENINGS);
+        self.plain_openings.drain(..surplus);
     }
 
     /// Whether it is time for a note about the service: one an hour.
@@ -123,6 +161,11 @@ fn forget_far(times: &mut VecDeque<u64>, now_unix_nano: u64, within_nano: u64) {
     }
 }
 
+/// What so many records count for after the last of them, decayed.
+pub(super) fn said(records: u64) -> f64 {
+    (1.0 - decay(records as f64)) / (1.0 - DECAY)
+}
+
 /// The stream as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Stream {
@@ -145,6 +188,11 @@ impl Stream {
         let fading = 1.0 - 1.0 / NEWS_FADING_RECORDS;
         self.news = self.news * fading + f64::from(u8::from(harmless_news));
         self.news_records = self.news_records * fading + 1.0;
+    }
+
+    /// As many records were said elsewhere.
+    pub(super) fn pass(&mut self, records: u64) {
+        self.records = self.records * decay(records as f64) + said(records);
     }
 
     /// The surprise of something new, in nats: small where there is always something new.

@@ -24,11 +24,10 @@ use super::{
 };
 use crate::engine::{embed::Embedding, text::TemplateKey};
 pub use forget::Forgotten;
+pub(super) use forget::unquoted;
 pub use messages::ScorerState;
-use messages::{
-    AnomalyState, AssessmentState, CalibrationState, EpisodeState, FittedState, KnownState, SeriesState, ServiceState,
-    TemplateState,
-};
+pub use messages::{AnomalyState, AssessmentState};
+use messages::{CalibrationState, EpisodeState, FittedState, KnownState, SeriesState, ServiceState, TemplateState};
 
 /// How much a state holds, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,6 +180,7 @@ impl TemplateState {
             first_record: self.first_record,
             touched: self.touched,
             flagged_unix_nano: self.flagged_unix_nano,
+            hearsay: false,
             assessment: self.assessment.map(AssessmentState::restore).unwrap_or_default(),
         })
     }
@@ -192,7 +192,7 @@ fn embedding(values: Vec<f32>, unknown_share: f32) -> Result<Embedding, Unusable
 }
 
 impl AssessmentState {
-    fn of(assessment: Assessment) -> Self {
+    pub(super) fn of(assessment: Assessment) -> Self {
         Self {
             generation: assessment.generation,
             error: assessment.error,
@@ -201,7 +201,7 @@ impl AssessmentState {
         }
     }
 
-    fn restore(self) -> Assessment {
+    pub(super) fn restore(self) -> Assessment {
         Assessment {
             generation: self.generation,
             error: self.error,
@@ -250,13 +250,9 @@ impl EpisodeState {
             known: episode.known,
             quiet_nano: episode.quiet_nano,
             assessment: Some(AssessmentState::of(episode.assessment)),
-            anomaly: episode.anomaly.as_deref().map(|anomaly| AnomalyState {
-                score: anomaly.score,
-                p_value: anomaly.p_value,
-                detector: anomaly.detector.map_or("", Detector::name).to_owned(),
-                reason: anomaly.reason.to_string(),
-            }),
+            anomaly: episode.anomaly.as_deref().map(AnomalyState::of),
             suppressed: episode.suppressed,
+            turns: episode.turns,
         }
     }
 
@@ -285,7 +281,19 @@ impl EpisodeState {
             assessment: self.assessment.map(AssessmentState::restore).unwrap_or_default(),
             anomaly,
             suppressed: self.suppressed,
+            turns: self.turns,
         })
+    }
+}
+
+impl AnomalyState {
+    pub(super) fn of(anomaly: &Anomaly) -> Self {
+        Self {
+            score: anomaly.score,
+            p_value: anomaly.p_value,
+            detector: anomaly.detector.map_or("", Detector::name).to_owned(),
+            reason: anomaly.reason.to_string(),
+        }
     }
 }
 

@@ -26,13 +26,31 @@ pub(super) struct Template {
     pub(super) touched: u64,
     /// Since when it counts as anomalous, where it does.
     pub(super) flagged_unix_nano: Option<u64>,
+    /// It was heard of, and not said here yet: nobody here embeds it.
+    pub(super) hearsay: bool,
     /// What the judge of a generation makes of it.
     pub(super) assessment: Assessment,
 }
 
 impl Template {
+    fn new(text: Arc<str>, time_unix_nano: u64, record: u64) -> Self {
+        Self {
+            text,
+            embedding: None,
+            failing: None,
+            lines: 0,
+            first_seen_unix_nano: time_unix_nano,
+            last_seen_unix_nano: time_unix_nano,
+            first_record: record,
+            touched: 0,
+            flagged_unix_nano: None,
+            hearsay: false,
+            assessment: Assessment::default(),
+        }
+    }
+
     fn is_orphaned(&self, restored_observations: u64) -> bool {
-        self.embedding.is_none() && self.touched <= restored_observations
+        self.embedding.is_none() && (self.hearsay || self.touched <= restored_observations)
     }
 }
 
@@ -107,32 +125,59 @@ impl Templates {
         time_unix_nano: u64,
         record: u64,
     ) -> Option<&mut Template> {
-        self.observations += 1;
-        let now = self.observations;
-        let place = self.by_key.place_or_insert(key, || Template {
-            text: text(),
-            embedding: None,
-            failing: None,
-            lines: 0,
-            first_seen_unix_nano: time_unix_nano,
-            last_seen_unix_nano: time_unix_nano,
-            first_record: record,
-            touched: now,
-            flagged_unix_nano: None,
-            assessment: Assessment::default(),
+        let mut text = Some(text);
+        let place = self.touch(key, || {
+            let text = text.take().map(|text| text()).unwrap_or_default();
+            Template::new(text, time_unix_nano, record)
         });
         let template = self.by_key.at_mut(place)?;
-        self.orphaned -= usize::from(template.is_orphaned(self.restored_observations));
-        template.touched = now;
+        if std::mem::take(&mut template.hearsay)
+            && template.text.is_empty()
+            && let Some(text) = text
+        {
+            template.text = text();
+        }
         template.lines = template.lines.saturating_add(count);
         template.last_seen_unix_nano = template.last_seen_unix_nano.max(time_unix_nano);
+        Some(template)
+    }
+
+    /// A template was heard of, with this embedding if it is known: it counts as seen.
+    pub(super) fn hear(
+        &mut self,
+        key: TemplateKey,
+        embedding: impl FnOnce() -> Option<Embedding>,
+        record: u64,
+    ) -> Option<&mut Template> {
+        let place = self.touch(key, || Template {
+            hearsay: true,
+            ..Template::new(Arc::default(), 0, record)
+        });
+        let template = self.by_key.at_mut(place)?;
+        if template.embedding.is_none() {
+            template.embedding = embedding();
+            self.embedded += usize::from(template.embedding.is_some());
+        }
+        self.orphaned += usize::from(template.is_orphaned(self.restored_observations));
+        Some(template)
+    }
+
+    /// The place of a template that counts as seen now; it is made if there is none.
+    fn touch(&mut self, key: TemplateKey, template: impl FnOnce() -> Template) -> u32 {
+        self.observations += 1;
+        let now = self.observations;
+        let place = self.by_key.place_or_insert(key, template);
+        if let Some(template) = self.by_key.at_mut(place) {
+            self.orphaned -= usize::from(template.touched > 0 && template.is_orphaned(self.restored_observations));
+            template.touched = now;
+        }
         self.by_touch.push_back((now, key, place));
         if self.by_touch.len() > 2 * self.by_key.len() + MIN_PASSED_OVER {
             let templates = &self.by_key;
             self.by_touch
                 .retain(|(touched, _, place)| templates.at(*place).is_some_and(|it| it.touched == *touched));
         }
-        self.by_key.at_mut(place)
+        place
     }
 
     /// Forgets the template not seen for longest; returns which it was.

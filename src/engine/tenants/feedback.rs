@@ -24,6 +24,7 @@ impl Tenants {
     /// Judges by what people say in this book from the next record on; texts that may not be kept are left out.
     pub fn hold(&mut self, mut book: Book) {
         self.drop_unkept_texts(&mut book);
+        self.note_opinions(&book);
         self.beginning.book = book;
         for (tenant, state) in &mut self.states {
             state.hold(self.beginning.book.opinions(tenant));

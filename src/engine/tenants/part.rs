@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::engine::{
+    embed::Embedding,
     front::{Batch, BatchService, Observation, Treatment},
     verdict::Verdicts,
 };
@@ -15,7 +16,7 @@ use crate::engine::{
 pub(super) struct Part {
     pub(super) batch: Batch,
     services: Vec<u32>,
-    pub(super) templates: Vec<u32>,
+    templates: Vec<u32>,
     records: Vec<u32>,
 }
 
@@ -69,6 +70,35 @@ impl Part {
             });
         }
         parts
+    }
+
+    /// The embeddings of this part's templates, of those of the whole.
+    pub(super) fn embeddings(&self, all: &[Option<Embedding>]) -> Vec<Option<Embedding>> {
+        let places = self.templates.iter();
+        places
+            .map(|place| all.get(*place as usize).cloned().flatten())
+            .collect()
+    }
+
+    /// What is said of this part, of what is said of the whole; but for incidents.
+    pub(super) fn take_out(&self, all: &Verdicts) -> Verdicts {
+        let within = |places: &[u32], said: &[u32]| -> Vec<u32> {
+            let places = (0..).zip(places);
+            places
+                .filter(|(_, place)| said.contains(place))
+                .map(|(at, _)| at)
+                .collect()
+        };
+        let anomalies = self.records.iter().zip(0..).filter_map(|(place, at)| {
+            let found = all.anomalies.binary_search_by_key(place, |(place, _)| *place).ok()?;
+            Some((at, Arc::clone(&all.anomalies.get(found)?.1)))
+        });
+        Verdicts {
+            warming_up: within(&self.templates, &all.warming_up),
+            degraded: within(&self.templates, &all.degraded),
+            anomalies: anomalies.collect(),
+            incidents: Vec::new(),
+        }
     }
 
     /// Adds the verdicts of this part to those of the whole, each at its place there.

@@ -364,6 +364,34 @@ fn differences(key: &str, printed: &serde_yaml::Value, written: &serde_yaml::Val
     }
 }
 
+/// Incidents are shared where the section is there, unless it says otherwise.
+#[test]
+fn a_cluster_is_one_where_its_section_is() {
+    let files = Files::new(&[("c.yaml", WHOLE)]);
+    let shared = |sets: &[&str]| {
+        let settings = load(&[&files.path("c.yaml")], sets).unwrap().settings;
+        settings.harbinger.shared_by().cloned()
+    };
+    assert_eq!(shared(&[]), None);
+    let cluster = shared(&["processors.harbinger.cluster="]).unwrap();
+    assert_eq!(cluster.sharing.deadline.as_millis(), 250);
+    assert_eq!(cluster.kafka.brokers, ["localhost:9092"]);
+    let cluster = shared(&["processors.harbinger.cluster={agent_id: a-1, brokers: ['kafka:9092'], tls: {}}"]).unwrap();
+    assert_eq!(cluster.sharing.agent_id(Some("host")), Ok("a-1".to_owned()));
+    assert!(cluster.kafka.client().is_encrypted());
+    // What is switched off does not have to go with the rest.
+    let off = "processors.harbinger.cluster.enabled=false";
+    assert_eq!(shared(&[off, "processors.harbinger.correlation.mode=components"]), None);
+    // No password is shown.
+    let auth = "processors.harbinger.cluster.auth={sasl: {username: agent, password: hunter2}}";
+    let config = load(&[&files.path("c.yaml")], &[auth]).unwrap().config;
+    let printed = config::print(&config).unwrap();
+    assert!(
+        printed.contains("log_topic: harbinger_incidents") && !printed.contains("hunter2"),
+        "{printed}"
+    );
+}
+
 /// With a queue the caller does not wait, so retries need no end; what is written holds.
 #[test]
 fn with_a_queue_retries_never_end_unless_they_are_told_to() {

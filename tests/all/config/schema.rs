@@ -12,10 +12,11 @@ use super::{Files, LEAST, REFERENCE, examples, load, yaml_files};
 const SCHEMA: &str = "config-examples/harbinger.schema.json";
 
 /// Refused by the reader for what its types say: what an editor, too, marks.
-const OF_TYPES: [&str; 34] = [
+const OF_TYPES: [&str; 35] = [
     "all_mistakes_at_once",
     "batch_processor",
     "boolean_expected",
+    "cluster_of_an_unknown_key",
     "component_id_without_name",
     "connectors",
     "duration_misspelt",

@@ -243,10 +243,10 @@ impl Fold {
     }
 
     /// One more record of an episode that was taken.
-    pub fn touch(&mut self, group: Place, place: Place, first_id: u64, time: u64) {
+    pub fn touch(&mut self, group: Place, place: Place, first_id: u64, time: u64, records: u64) {
         self.rhythm.touch(time);
         if let Some(group) = self.groups.get_mut(&group) {
-            group.touch(place.kind, time);
+            group.touch(place.kind, time, records);
         }
         if let Some((of, heard)) = self.voices.get_mut(&(place.kind.1, first_id))
             && *of == group

@@ -241,9 +241,9 @@ impl Group {
     }
 
     /// One more record of an episode that was taken in.
-    pub fn touch(&mut self, kind: Kind, time: u64) {
+    pub fn touch(&mut self, kind: Kind, time: u64, records: u64) {
         self.last = self.last.max(time);
-        self.records += 1;
+        self.records += records;
         if let Some(said) = self.core.iter_mut().find(|said| said.kind == kind) {
             said.last = said.last.max(time);
         }

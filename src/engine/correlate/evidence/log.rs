@@ -100,7 +100,7 @@ impl Evidence {
             entry.told = last;
             self.tell_reach(place);
         }
-        self.live.touch(group, place, first_id, last);
+        self.live.touch(group, place, first_id, last, 1);
         self.unite(place);
     }
 

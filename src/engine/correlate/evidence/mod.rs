@@ -19,6 +19,7 @@ mod fold;
 mod group;
 mod log;
 mod names;
+mod replica;
 mod rhythm;
 mod seen;
 mod settle;
@@ -36,6 +37,7 @@ use self::context::Context;
 use self::episode::{Episode, MAX_IDS, Place};
 use self::fold::{Fold, Limits, Step};
 use self::names::Names;
+use self::replica::Sharing;
 use self::seen::Seen;
 use self::told::Past;
 use super::clock::Clock;
@@ -91,6 +93,8 @@ pub struct Evidence {
     parents: BTreeMap<Place, IncidentId>,
     context: Context,
     seen: Seen,
+    /// In a cluster.
+    sharing: Sharing,
     /// Episodes were united since the last fold.
     altered: bool,
     /// Scratch: the fresh ids of a record, sorted.
@@ -125,6 +129,7 @@ impl Evidence {
             parents: BTreeMap::new(),
             context: Context::default(),
             seen: Seen::default(),
+            sharing: Sharing::default(),
             altered: false,
             fresh: Vec::new(),
             events: Vec::new(),

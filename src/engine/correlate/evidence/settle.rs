@@ -16,9 +16,17 @@ const MAX_PARENTS: usize = 1024;
 impl Evidence {
     /// Folds for good what is before the watermark, and closes what has been silent.
     pub(super) fn settle(&mut self) {
+        self.settle_at(self.own_watermark());
+    }
+
+    /// Nothing earlier is expected of the records that are taken here.
+    pub fn own_watermark(&self) -> u64 {
         let lags = self.services.values().map(|(_, lag)| *lag);
         let lag = lags.filter(|lag| *lag <= MAX_LAG_NANO).max().unwrap_or_default();
-        let watermark = self.clock.watermark().saturating_sub(lag);
+        self.clock.watermark().saturating_sub(lag)
+    }
+
+    pub(super) fn settle_at(&mut self, watermark: u64) {
         // By the minute, so that it does not depend on how records were batched.
         self.settle_to(span_start(watermark));
         self.close_silent(self.settled);

@@ -39,6 +39,7 @@ impl Evidence {
             late_time: self.clock.late.0,
             late_count: self.clock.late.1,
             settled: self.settled,
+            furthest: self.sharing.furthest,
             services: (self.services.iter())
                 .map(|(service, (latest, lag))| ServiceState {
                     service: *service,
@@ -136,6 +137,7 @@ impl Evidence {
             new.clock.late = (state.late_time, state.late_count);
         }
         new.settled = state.settled;
+        new.sharing.furthest = state.furthest;
         new.services = (state.services.iter())
             .map(|it| (it.service, (it.latest, it.lag)))
             .collect();

@@ -81,17 +81,20 @@ impl ScorerState {
     fn drop_quotations(&mut self, is_meant: impl Fn(&str) -> bool) {
         let episodes = self.series.iter_mut().filter_map(|series| series.episode.as_mut());
         for anomaly in episodes.filter_map(|episode| episode.anomaly.as_mut()) {
-            let Some((before, rest)) = anomaly.reason.split_once('"') else {
-                continue;
-            };
-            let Some((quoted, after)) = rest.rsplit_once('"') else {
-                continue;
-            };
-            if is_meant(quoted) {
-                anomaly.reason = format!("{}{after}", before.trim_end());
+            if let Some((without, quoted)) = unquoted(&anomaly.reason)
+                && is_meant(quoted)
+            {
+                anomaly.reason = without;
             }
         }
     }
+}
+
+/// A reason without its quotation, and what was quoted; `None` where nothing is.
+pub fn unquoted(reason: &str) -> Option<(String, &str)> {
+    let (before, rest) = reason.split_once('"')?;
+    let (quoted, after) = rest.rsplit_once('"')?;
+    Some((format!("{}{after}", before.trim_end()), quoted))
 }
 
 #[cfg(test)]

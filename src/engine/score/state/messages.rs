@@ -77,8 +77,9 @@ pub(super) struct TemplateState {
     pub(super) unknown_share: f32,
 }
 
+/// How far a template is from what is usual.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct AssessmentState {
+pub struct AssessmentState {
     #[prost(uint32, tag = "1")]
     pub(super) generation: u32,
     #[prost(float, tag = "2")]
@@ -129,18 +130,21 @@ pub(super) struct EpisodeState {
     pub(super) anomaly: Option<AnomalyState>,
     #[prost(bool, tag = "8")]
     pub(super) suppressed: bool,
+    #[prost(uint32, tag = "9")]
+    pub(super) turns: u32,
 }
 
+/// Why an episode is anomalous.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct AnomalyState {
+pub struct AnomalyState {
     #[prost(double, tag = "1")]
-    pub(super) score: f64,
+    pub(in crate::engine::score) score: f64,
     #[prost(double, tag = "2")]
-    pub(super) p_value: f64,
+    pub(in crate::engine::score) p_value: f64,
     #[prost(string, tag = "3")]
-    pub(super) detector: String,
+    pub(in crate::engine::score) detector: String,
     #[prost(string, tag = "4")]
-    pub(super) reason: String,
+    pub(in crate::engine::score) reason: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

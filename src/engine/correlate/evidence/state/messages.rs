@@ -61,6 +61,9 @@ pub struct EvidenceState {
     pub(super) announced: Vec<AnnouncedState>,
     #[prost(message, repeated, tag = "25")]
     pub(super) parents: Vec<ParentState>,
+    /// In a cluster: the latest time that was reported.
+    #[prost(fixed64, tag = "26")]
+    pub(super) furthest: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -1,0 +1,39 @@
+//! The agents that this one shares incidents with.
+//!
+//! What enters: the section `cluster`. What leaves: what carries entries between them, this agent's name, and how long the others may be waited
+//! for. Promise: without a name, or in a build that cannot, the agent does not start. Absent on purpose: what is shared.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Error, Result};
+
+#[cfg(not(feature = "kafka"))]
+use crate::config::NO_KAFKA;
+#[cfg(feature = "kafka")]
+use crate::edge::cluster_kafka::ClusterKafka;
+use crate::{config::Settings, edge::cluster::Cluster};
+
+/// What the pipeline needs of the others; nothing where incidents are not shared. Needs a tokio runtime around it.
+///
+/// # Errors
+/// The key, what is wrong, and what to write.
+pub(super) fn cluster_of(settings: &Settings) -> Result<Option<(Arc<dyn Cluster>, String, Duration)>> {
+    let Some(cluster) = settings.harbinger.shared_by() else {
+        return Ok(None);
+    };
+    let key = format!("processors.{}.cluster", settings.processor);
+    let host = rustix::system::uname();
+    let agent_id = cluster.sharing.agent_id(host.nodename().to_str().ok());
+    let agent_id = agent_id.map_err(Error::msg).with_context(|| key.clone())?;
+    #[cfg(feature = "kafka")]
+    {
+        let kafka = ClusterKafka::new(&format!("{key}, agent {agent_id}"), &cluster.kafka);
+        let kafka = kafka.map_err(Error::msg).context(key)?;
+        Ok(Some((Arc::new(kafka), agent_id, cluster.sharing.deadline)))
+    }
+    #[cfg(not(feature = "kafka"))]
+    {
+        let _ = agent_id;
+        Err(Error::msg(NO_KAFKA)).context(key)
+    }
+}
