@@ -146,8 +146,11 @@ class Figures:
         return len(mine & theirs), len(mine - theirs), len(theirs - mine)
 
 
-CLUSTER = {"first-sight races": "harbinger_cluster_first_sight_races_total", "local incidents": "harbinger_cluster_local_incidents_total",
-           "aliases": "harbinger_cluster_aliases_total", "entries folded": "harbinger_cluster_entries_folded_total"}
+CLUSTER = {"first-sight races": "harbinger_cluster_first_sight_races_total", "records with an incident of an agent's own": "harbinger_cluster_alone_log_records_total",
+           "aliases": "harbinger_cluster_aliases_total", "entries appended": "harbinger_cluster_entries_appended_total",
+           "bytes of them": "harbinger_cluster_bytes_appended_bytes_total", "entries folded": "harbinger_cluster_entries_folded_total",
+           "requests that waited for the cluster": "harbinger_cluster_wait_duration_seconds_count",
+           "seconds they waited": "harbinger_cluster_wait_duration_seconds_sum"}
 
 
 def table(fleets, beside=None):
@@ -169,7 +172,7 @@ def table(fleets, beside=None):
         rows["ARI with the other: true lines, all in incidents"].append("{:.4f}, {:.4f}".format(*one.with_other(other)) if other else "")
         for what, metric in CLUSTER.items():
             value = one.counted(metric)
-            rows[what].append("" if value is None else f"{value:,.0f}")
+            rows[what].append("" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.3f}")
     names = [one.name for one in fleets]
     widths = [max(len(cell) for cell in column) for column in zip(names, *rows.values())]
     first = max(map(len, rows))
