@@ -50,15 +50,17 @@ Secured = namedtuple("Secured", "user password certificates")
 
 
 class Kafka:
-    """So many nodes. `brokers` are their plain addresses; with `secured` also `secured_brokers`, by SASL_SSL with SCRAM-SHA-512."""
+    """So many nodes. `brokers` are their plain addresses; with `secured` also `secured_brokers`, by SASL_SSL with SCRAM-SHA-512;
+    with `gates`, one for each node, `gated_brokers`: the gates' own addresses, which lead to a listener for nobody else."""
 
-    def __init__(self, stage, nodes=1, secured=None):
+    def __init__(self, stage, nodes=1, secured=None, gates=()):
         self.stage, self.secured = stage, secured
         self.folder = stage.dir / f"kafka-{uuid.uuid4().hex[:8]}"
-        self.nodes = [Node(self, n) for n in range(1, nodes + 1)]
+        self.nodes = [Node(self, n, gate) for n, gate in itertools.zip_longest(range(1, nodes + 1), gates)]
         self.cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self.brokers = [f"{HOST}:{node.plain}" for node in self.nodes]
         self.secured_brokers = [f"{HOST}:{node.secret}" for node in self.nodes]
+        self.gated_brokers = [node.gate.address for node in self.nodes if node.gate]
         self.client = {"bootstrap.servers": ",".join(self.brokers), "log_level": 0, "error_cb": lambda error: None}
         self.readers = itertools.count()
         self.admin, self.askers, self.consumers = None, {}, []
@@ -196,8 +198,8 @@ def assigned(assignment):
 class Node:
     """One broker and controller."""
 
-    def __init__(self, cluster, number):
-        self.of, self.number = cluster, number
+    def __init__(self, cluster, number, gate=None):
+        self.of, self.number, self.gate = cluster, number, gate
         self.plain, self.secret, self.control = quiet_port(), quiet_port(), quiet_port()
         self.folder = cluster.folder / str(number)
         self.config = cluster.folder / f"{number}.properties"
@@ -210,15 +212,19 @@ class Node:
         nodes, secured = self.of.nodes, self.of.secured
         copies = min(3, len(nodes))
         listeners = {"PLAIN": self.plain, "CONTROL": self.control} | ({"SECRET": self.secret} if secured else {})
-        told = [f"{name}://{HOST}:{port}" for name, port in listeners.items()]
+        listening = [f"{name}://{HOST}:{port}" for name, port in listeners.items()]
+        told = [one for one in listening if not one.startswith("CONTROL")]
+        if self.gate:
+            listening.append(f"GATED://{HOST}:{self.gate.behind}")
+            told.append(f"GATED://{self.gate.address}")
         settings = {
             "process.roles": "broker,controller",
             "node.id": self.number,
             "controller.quorum.voters": ",".join(f"{node.number}@{HOST}:{node.control}" for node in nodes),
             "controller.listener.names": "CONTROL",
-            "listeners": ",".join(told),
-            "advertised.listeners": ",".join(one for one in told if not one.startswith("CONTROL")),
-            "listener.security.protocol.map": "PLAIN:PLAINTEXT,CONTROL:PLAINTEXT,SECRET:SASL_SSL",
+            "listeners": ",".join(listening),
+            "advertised.listeners": ",".join(told),
+            "listener.security.protocol.map": "PLAIN:PLAINTEXT,CONTROL:PLAINTEXT,GATED:PLAINTEXT,SECRET:SASL_SSL",
             "inter.broker.listener.name": "PLAIN",
             "log.dirs": self.folder,
             "auto.create.topics.enable": "false",

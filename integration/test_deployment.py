@@ -35,6 +35,7 @@ from processes import EXAMPLES, ROOT, ProcessTest, binary, free_port, harbinger,
 DOCKER = EXAMPLES / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
 GATEWAY = EXAMPLES / "kubernetes" / "gateway.yaml"
+CLUSTER = EXAMPLES / "kubernetes" / "cluster.yaml"
 UNIT = EXAMPLES / "systemd" / "harbinger.service"
 # More exposure than this, of 10, and `systemd-analyze security` refuses the unit; it has 1.2.
 EXPOSURE = 1.5
@@ -248,23 +249,30 @@ class Compose(unittest.TestCase):
 
 
 class Kubernetes(Deployed):
+    """One agent: gateway.yaml."""
+
+    manifest = GATEWAY
+
     @classmethod
     def setUpClass(cls):
-        found = accepted("kubernetes", GATEWAY)
+        found = accepted("kubernetes", cls.manifest)
         cls.forbidden = found["forbidden"]
         cls.objects = {(thing["kind"], thing["metadata"]["name"]): thing for thing in found["objects"]}
         cls.set = cls.objects["StatefulSet", "harbinger"]["spec"]
         cls.pod = cls.set["template"]["spec"]
         (cls.container,) = cls.pod["containers"]
         (cls.configuration,) = cls.objects["ConfigMap", "harbinger"]["data"].values()
+        # What the container's environment has of the first pod.
+        fields = {"metadata.name": f"{cls.objects['StatefulSet', 'harbinger']['metadata']['name']}-0"}
+        cls.variables = {one["name"]: fields[one["valueFrom"]["fieldRef"]["fieldPath"]] for one in cls.container.get("env", [])}
 
     def test_a_mistake_in_it_is_seen(self):
         with tempfile.NamedTemporaryFile("w") as file:
-            file.write(GATEWAY.read_text().replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
+            file.write(self.manifest.read_text().replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
             file.flush()
             self.assertIn("readOnlyRootFileSystem", read("kubernetes", file.name).stderr)
         with tempfile.NamedTemporaryFile("w") as file:
-            file.write(GATEWAY.read_text().replace("drop: [ALL]", "drop: []"))
+            file.write(self.manifest.read_text().replace("drop: [ALL]", "drop: []"))
             file.flush()
             self.assertEqual([f["reason"] for f in accepted("kubernetes", file.name)["forbidden"]], ["unrestricted capabilities"])
 
@@ -280,7 +288,7 @@ class Kubernetes(Deployed):
         self.assertFalse(self.pod["automountServiceAccountToken"])
 
     def test_it_has_the_time_to_end(self):
-        self.assertGreater(self.pod["terminationGracePeriodSeconds"], shutdown_timeout(self.configuration))
+        self.assertGreater(self.pod["terminationGracePeriodSeconds"], shutdown_timeout(self.configuration, self.variables))
 
     def test_memory_is_bounded_and_asked_for(self):
         resources = self.container["resources"]
@@ -305,7 +313,7 @@ class Kubernetes(Deployed):
     def test_what_it_runs_runs(self):
         """The container's arguments on the image's entry point, with the ConfigMap's configuration, and all its probes."""
         image = accepted("dockerfile", DOCKERFILE, ROOT)["image"]["config"]
-        environment = dict(variable.split("=", 1) for variable in image["Env"])
+        environment = dict(variable.split("=", 1) for variable in image["Env"]) | self.variables
         self.assertEqual(f"{self.pod['securityContext']['runAsUser']}:{self.pod['securityContext']['runAsGroup']}", image["User"])
         numbers = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         for name, configured in (("otlp-grpc", "0.0.0.0:4317"), ("otlp-http", "0.0.0.0:4318"), ("health", "0.0.0.0:13133")):
@@ -319,6 +327,39 @@ class Kubernetes(Deployed):
             self.assertEqual(ask["port"], "health")
             self.wait_until(lambda path=ask["path"]: self.status(path) == 200, f"{probe} is green", [self.agent])
         self.passes_on_and_ends(self.pod["terminationGracePeriodSeconds"])
+
+
+class KubernetesCluster(Kubernetes):
+    """Three agents that share incidents and memory: cluster.yaml. Its Kafka is away here, and each of them does its work all the same."""
+
+    manifest = CLUSTER
+
+    def test_it_can_be_applied_over_one_agent(self):
+        """The same objects; of the StatefulSet, what Kubernetes lets nobody change is the same, so the one pod keeps its volume."""
+        one = {(thing["kind"], thing["metadata"]["name"]): thing for thing in accepted("kubernetes", GATEWAY)["objects"]}
+        self.assertEqual(self.objects.keys(), one.keys())
+        before = one["StatefulSet", "harbinger"]["spec"]
+        for key in ("serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates"):
+            self.assertEqual(self.set[key], before[key], key)
+
+    def test_each_pod_is_an_agent_of_its_own(self):
+        """By its name, which it keeps; on a volume of its own; and a drain takes one at a time."""
+        self.assertGreater(self.set["replicas"], 1)
+        self.assertIn("agent_id: ${env:POD_NAME}\n", self.configuration)
+        self.assertEqual(self.variables, {"POD_NAME": "harbinger-0"})
+        self.assertEqual(len(self.set["volumeClaimTemplates"]), 1)
+        self.assertEqual(self.objects["PodDisruptionBudget", "harbinger"]["spec"]["maxUnavailable"], 1)
+
+    def test_the_load_balancing_exporter_finds_the_pods_that_are_ready(self):
+        """By the name of the headless Service, on the port of OTLP/gRPC; the Collector's example has both."""
+        service = self.objects["Service", self.set["serviceName"]]
+        self.assertEqual(service["spec"]["clusterIP"], "None")
+        self.assertFalse(service["spec"].get("publishNotReadyAddresses"))
+        port = next(port["port"] for port in service["spec"]["ports"] if port["name"] == "otlp-grpc")
+        example = (EXAMPLES / "collector-by-trace.yaml").read_text()
+        name = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
+        self.assertIn(f"${{env:HARBINGER_NAME:-{name}}}", example)
+        self.assertIn(f"${{env:HARBINGER_PORT:-{port}}}", example)
 
 
 class Unit(Deployed):

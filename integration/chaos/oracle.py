@@ -69,7 +69,7 @@ class Oracle:
 
     def _fingerprints(self, index):
         if index not in self.expected:
-            sent = wire.request(self.plan.seed, index, self.plan.sizes[index], self.alone)
+            sent = self.plan.request(index, self.alone)
             self.expected[index] = {name: fingerprint for name, fingerprint, _ in wire.records(sent)}
         return self.expected[index]
 

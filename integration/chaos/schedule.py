@@ -12,6 +12,8 @@ Deliberately absent: how threads and processes interleave. That no seed can hold
 import random
 from dataclasses import dataclass
 
+from chaos import wire
+
 # How the destination fails, and what is said of it in the report.
 MODES = {
     "absent": "nobody listens, connections are cut",
@@ -62,6 +64,10 @@ class Plan:
     @property
     def records(self):
         return sum(self.sizes)
+
+    def request(self, index, alone=True):
+        """The bytes of the request of that number; `alone` as in wire.request."""
+        return wire.request(self.seed, index, self.sizes[index], alone)
 
 
 def draw(seed, records, kills):

@@ -79,8 +79,8 @@ class Entries:
 class Gate:
     """A port of its own that passes bytes on to a server, until it is told not to."""
 
-    def __init__(self, behind):
-        self.behind, self.server, self.port = behind, None, 0
+    def __init__(self, behind, host="127.0.0.1"):
+        self.behind, self.host, self.server, self.port = behind, host, None, 0
         self.writers = set()
 
     async def open(self):
@@ -101,7 +101,7 @@ class Gate:
 
     async def _pass(self, reader, writer):
         try:
-            backend_reader, backend_writer = await asyncio.open_connection("127.0.0.1", self.behind)
+            backend_reader, backend_writer = await asyncio.open_connection(self.host, self.behind)
         except OSError:
             writer.transport.abort()
             return

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from chaos import wire
 from chaos.oracle import UNEXPLAINED, Oracle
 from chaos.sender import Ledger
 
@@ -52,7 +51,7 @@ class Feed(threading.Thread):
             self.problem = problem
 
     def _send(self, index):
-        body = wire.request(self.plan.seed, index, self.plan.sizes[index], alone=False)
+        body = self.plan.request(index, alone=False)
 
         def told(error, message):
             if error is None:
