@@ -262,7 +262,10 @@ mod tests {
         assert!(members.has("a", 1, 1) && !members.has("a", 1, 2));
         for started in [2, 0] {
             let anew = Entry::new("a", started, 1, Vec::new());
-            assert!(members.hear(&anew, SECOND), "an agent that starts again counts anew, whatever its clock says");
+            assert!(
+                members.hear(&anew, SECOND),
+                "an agent that starts again counts anew, whatever its clock says"
+            );
         }
     }
 

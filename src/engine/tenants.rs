@@ -11,10 +11,11 @@
 
 mod cluster;
 mod feedback;
+mod note;
 mod part;
 mod sharing;
 
-use std::{collections::BTreeMap, fmt, ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{
     correlate::{self, Change, CorrelatorState, Event, Incident, PastIncident},
@@ -30,6 +31,7 @@ use super::{
 };
 use cluster::Cluster;
 pub use cluster::NotUnderstood;
+pub use note::Note;
 use part::Part;
 use sharing::Sharing;
 pub use sharing::{Heard, Shareable};
@@ -45,43 +47,6 @@ pub struct Committed {
     pub overflow_records: u64,
     /// In a cluster: records of it get their incident by [`Tenants::place`] only.
     pub waits: bool,
-}
-
-/// Something worth one line in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// It is about one tenant.
-    Of(Tenant, score::Note),
-    /// A tenant came when all places were taken.
-    TooMany {
-        /// How many places there are.
-        max_tenants: usize,
-    },
-    /// The machine's clock went back.
-    ClockWentBack {
-        /// By how many seconds.
-        by_s: u64,
-    },
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Of(tenant, note) => match tenant.name() {
-                None => note.fmt(out),
-                Some(name) => write!(out, "tenant {name}: {note}"),
-            },
-            Self::TooMany { max_tenants } => write!(
-                out,
-                "more than {max_tenants} tenants: the records of further ones are judged together, without quotations; \
-                 raise tenant.max_tenants to tell them apart"
-            ),
-            Self::ClockWentBack { by_s } => write!(
-                out,
-                "the clock of this machine went back by {by_s} s: open incidents are closed, and new ones begin by the new time"
-            ),
-        }
-    }
 }
 
 /// Batches that wait for each other, and a clock that is set right by a little, are no news.

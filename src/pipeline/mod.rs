@@ -19,6 +19,7 @@ pub mod incidents;
 pub mod items;
 mod judged;
 mod memory;
+mod parts;
 pub mod pass_through;
 pub mod received;
 pub mod recovery;
@@ -43,14 +44,15 @@ use fitting::Fitting;
 use incidents::Incidents;
 use judged::Judged;
 use memory::Memory;
+pub use parts::Parts;
 use stopping::Stopping;
 
 use crate::{
-    edge::{BoxFuture, Exporter, Intake, Refusal, Request, Store, cluster::Cluster, now_unix_nano},
+    edge::{BoxFuture, Exporter, Intake, Refusal, Request, now_unix_nano},
     engine::{
         self,
         correlate::{Event, Incident},
-        embed::{Embedder, Embedding},
+        embed::Embedding,
         front::{Batch, Front},
         score::{self, Committee, Phase},
         tenant::Tenant,
@@ -72,32 +74,6 @@ pub enum Mode {
     Shadow,
     /// None are made; the records pass untouched.
     Off,
-}
-
-/// What the pipeline is built from.
-pub struct Parts {
-    /// Reads requests, writes verdicts.
-    pub front: Front,
-    /// What was learned so far.
-    pub state: Tenants,
-    /// The caller's header that names the tenant of its records, if one does.
-    pub tenant_header: Option<String>,
-    /// The model, if it could be loaded.
-    pub embedder: Option<Arc<dyn Embedder>>,
-    /// How embeddings are waited for.
-    pub embedding: embedding::Settings,
-    /// What to do with verdicts at first.
-    pub mode: Mode,
-    /// The way out.
-    pub exporter: Arc<dyn Exporter>,
-    /// Where what is learned survives; `None` keeps it in memory only.
-    pub store: Option<Arc<dyn Store>>,
-    /// Epoch of the journal that is being written.
-    pub epoch: u64,
-    /// The agents whose incidents are this one's too, how this one is called among them, and how long they may be waited for.
-    pub cluster: Option<(Arc<dyn Cluster>, String, Duration)>,
-    /// Where everything is counted.
-    pub metrics: Arc<Metrics>,
 }
 
 /// The rooms, connected.

@@ -294,7 +294,9 @@ impl State {
             let unknown = alone.unknown_to(of_all).into_iter();
             // What is not read back yet is not lost.
             let to_come = |id: IncidentId| shared.given.values().any(|given| *given == id);
-            shared.changes.extend(unknown.filter(|change| !to_come(change.incident.id)));
+            shared
+                .changes
+                .extend(unknown.filter(|change| !to_come(change.incident.id)));
         }
     }
 
@@ -326,7 +328,12 @@ impl State {
         for run in shared.unsent.iter_mut().filter(|run| without(run)) {
             run.embedding = Some(direction.clone());
         }
-        if evidence.lacks(template) || shared.reported.iter().any(|(_, report)| report.runs.iter().any(without)) {
+        if evidence.lacks(template)
+            || shared
+                .reported
+                .iter()
+                .any(|(_, report)| report.runs.iter().any(without))
+        {
             shared.learned.push(Learned {
                 template: template.0,
                 embedding: Some(direction),
