@@ -75,6 +75,8 @@ mod securing;
 mod sending;
 /// What a next hop gets from the HTTP exporter (CONFORMANCE items 10, 15–22).
 mod sending_http;
+/// What agents that share what they know make of their parts of a stream.
+mod sharing;
 /// Traces and metrics pass unjudged, as safely as logs do.
 mod signals;
 /// Who is told of incidents, and that no log waits for it.

@@ -190,9 +190,17 @@ impl Stream {
         self.news_records = self.news_records * fading + 1.0;
     }
 
-    /// As many records were said elsewhere.
+    /// As many records were said elsewhere. What of them was new is told one by one ([`Stream::heard_news`]).
     pub(super) fn pass(&mut self, records: u64) {
         self.records = self.records * decay(records as f64) + said(records);
+        let fading = (records as f64 * (1.0 - 1.0 / NEWS_FADING_RECORDS).ln()).exp();
+        self.news *= fading;
+        self.news_records = self.news_records * fading + (1.0 - fading) * NEWS_FADING_RECORDS;
+    }
+
+    /// Something harmless was new elsewhere.
+    pub(super) fn heard_news(&mut self) {
+        self.news += 1.0;
     }
 
     /// The surprise of something new, in nats: small where there is always something new.

@@ -12,6 +12,7 @@ use super::{
         calibration::Calibration,
         detector::Detector,
         episode::{Episode, QUIET_NANO, Series},
+        failure,
         judge::MIN_UNITS,
     },
     ToldTemplate,
@@ -19,6 +20,9 @@ use super::{
     queue::{Rank, Subject},
 };
 use crate::engine::{embed::Embedding, text::TemplateKey};
+
+/// What was first seen elsewhere no longer ago than this is news of the same stream that is read here.
+const RECENT_NANO: u64 = 300 * 1_000_000_000;
 
 /// What became of a fact.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,7 +118,8 @@ impl Scorer {
             None => self.records,
             Some(_) => u64::MAX,
         };
-        self.templates.hear(key, || None, first_record);
+        let template = self.templates.hear(key, || None, first_record);
+        let failing = template.map_or(0.0, |template| f64::from(template.failing.unwrap_or(0.0)));
         let (now, is_judged) = (self.passed_records(), self.judge.is_some());
         let Some(shared) = &mut self.shared else { return };
         if !shared.keeps_text
@@ -149,6 +154,11 @@ impl Scorer {
             || heard.last_seen_unix_nano.saturating_sub(series.last_seen_unix_nano) > QUIET_NANO;
         let heard_is_over = series.last_seen_unix_nano.saturating_sub(heard.last_seen_unix_nano) > QUIET_NANO;
         series.last_seen_unix_nano = series.last_seen_unix_nano.max(heard.last_seen_unix_nano);
+        // What a memory tells of long ago is no news of today's.
+        let is_recent = self.latest_unix_nano.abs_diff(heard.first_seen_unix_nano) <= RECENT_NANO;
+        if series.episode.number == 0 && is_recent && failing < failure::HARMLESS {
+            self.stream.heard_news();
+        }
         if own_is_over {
             self.episodes += 1;
             series.episode = running.into_episode(self.episodes);

@@ -197,3 +197,193 @@ impl OpinionFact {
         (self.time_unix_nano, self.said.is_none(), self.encode_to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::super::super::state::{AnomalyState, AssessmentState};
+    use super::super::messages::{Knowledge, SaidFact};
+    use super::*;
+    use crate::engine::tenant::Tenant;
+
+    /// Few values, so that ties are as frequent as differences.
+    fn time() -> impl Strategy<Value = u64> {
+        prop_oneof![0..4u64, (0..4u64).prop_map(|n| n * 100 * 1_000_000_000)]
+    }
+
+    fn count() -> impl Strategy<Value = f64> {
+        (0..4u32).prop_map(f64::from)
+    }
+
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof![Just(String::new()), Just("a".to_owned()), Just("b".to_owned())]
+    }
+
+    prop_compose! {
+        fn template()(text in word(), embedding in vec(0..3i32, 0..3), share in count(), lines in 0..3u64, first in time(), last in time(),
+                      flagged in option::of((0..3u32, time()))) -> Fact {
+            Fact::Template(TemplateFact {
+                key: 7,
+                text,
+                embedding: embedding.into_iter().map(|value| value as f32).collect(),
+                unknown_share: share as f32,
+                lines,
+                first_seen_unix_nano: first,
+                last_seen_unix_nano: last,
+                flagged: flagged.map(|(generation, since_unix_nano)| FlaggedFact { generation, since_unix_nano }),
+            })
+        }
+    }
+
+    prop_compose! {
+        fn episode()(started in time(), judged: bool, known in count(), quiet in time(), turns in 0..3u32, suppressed: bool,
+                     score in option::of(count())) -> EpisodeFact {
+            EpisodeFact {
+                started_unix_nano: started,
+                judged,
+                known,
+                quiet_nano: quiet,
+                assessment: Some(AssessmentState::default()),
+                anomaly: score.map(|score| AnomalyState { score, ..AnomalyState::default() }),
+                suppressed,
+                turns,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn series()(known in count(), last in time(), first in (time(), 1..4u64), episode in option::of(episode())) -> Fact {
+            Fact::Series(SeriesFact {
+                template: 7,
+                service: "shop".to_owned(),
+                known,
+                last_seen_unix_nano: last,
+                first_seen_unix_nano: first.0,
+                first_seen_by: first.1,
+                episode,
+            })
+        }
+    }
+
+    prop_compose! {
+        fn service()(openings in vec(time(), 0..6), unrest in vec((1..4u64, count(), time()), 0..4), records in 0..3u64) -> Fact {
+            let unrest = unrest.into_iter().map(|(agent, level, at_unix_nano)| UnrestFact { agent, level, at_unix_nano });
+            let one = ServiceFact { service: "shop".to_owned(), plain_openings: openings, unrest: unrest.collect(), records };
+            // As agents write it: in order, each agent once.
+            Fact::Service(one.join(ServiceFact::default()))
+        }
+    }
+
+    prop_compose! {
+        fn stream()(latest in time(), records in count(), first in time(), units in vec(0..3i32, 0..3)) -> Fact {
+            Fact::Stream(StreamFact {
+                latest_unix_nano: latest,
+                records,
+                first_unix_nano: first,
+                units: units.into_iter().map(|unit| unit as f32).collect(),
+                ..StreamFact::default()
+            })
+        }
+    }
+
+    prop_compose! {
+        fn model()(generation in 0..3u32, records in 0..3u64, bank in vec(0..3u64, 0..3)) -> Fact {
+            Fact::Model(ModelFact { generation, records, lines: bank.clone(), bank, ..ModelFact::default() })
+        }
+    }
+
+    prop_compose! {
+        fn opinion()(time_unix_nano in time(), said in option::of((1..4u32, word()))) -> Fact {
+            let said = said.map(|(opinion, comment)| SaidFact { opinion, comment, ..SaidFact::default() });
+            Fact::Opinion(OpinionFact { template: 7, service: None, time_unix_nano, said })
+        }
+    }
+
+    fn three() -> impl Strategy<Value = (Fact, Fact, Fact)> {
+        prop_oneof![
+            (template(), template(), template()),
+            (series(), series(), series()),
+            (service(), service(), service()),
+            (stream(), stream(), stream()),
+            (model(), model(), model()),
+            (opinion(), opinion(), opinion()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(31), cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn order_repetition_and_grouping_make_no_difference((one, two, three) in three()) {
+            let join = |one: &Fact, two: &Fact| one.clone().join(two.clone());
+            prop_assert_eq!(join(&one, &two), join(&two, &one));
+            prop_assert_eq!(join(&one, &one), one.clone());
+            prop_assert_eq!(join(&join(&one, &two), &three), join(&one, &join(&two, &three)));
+            let both = join(&one, &two);
+            prop_assert_eq!(join(&both, &one), both);
+        }
+
+        #[test]
+        fn what_is_written_is_read_and_keeps_its_key((one, two, _) in three()) {
+            let tenant = Tenant::named("acme/ü");
+            let [one, two] = [one, two].map(|fact| Knowledge::new(&tenant, 9, fact).unwrap());
+            prop_assert_eq!(one.key(), two.key());
+            if let Some(read) = Knowledge::read(&one.encode_to_vec()) {
+                prop_assert_eq!(read.tenant(), tenant);
+                prop_assert_eq!(read, one);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_not(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = Knowledge::read(&bytes);
+        }
+    }
+
+    #[test]
+    fn keys_are_readable_and_tell_apart() {
+        let key = |tenant: &Tenant, model, fact| {
+            String::from_utf8(Knowledge::new(tenant, model, fact).unwrap().key()).unwrap()
+        };
+        let series = |service: &str| {
+            Fact::Series(SeriesFact {
+                template: 255,
+                service: service.to_owned(),
+                ..SeriesFact::default()
+            })
+        };
+        assert_eq!(
+            key(&Tenant::named("acme"), 1, series("check/out")),
+            "harbinger/knowledge/1/series/=acme/0000000000000001/00000000000000ff/check%2Fout"
+        );
+        assert_ne!(
+            key(&Tenant::default(), 1, series("a")),
+            key(&Tenant::named("-"), 1, series("a"))
+        );
+        assert_ne!(
+            key(&Tenant::default(), 1, series("a")),
+            key(&Tenant::default(), 2, series("a"))
+        );
+        let long = |end: &str| key(&Tenant::default(), 1, series(&format!("{}{end}", "x".repeat(300))));
+        assert!(long("a") != long("b") && long("a").len() < 200);
+        let said = |model| key(&Tenant::default(), model, Fact::Opinion(OpinionFact::default()));
+        assert_eq!(said(1), said(2), "opinions are of texts");
+        assert!(Knowledge::new(&Tenant::Overflow, 1, series("a")).is_none());
+        assert!(Knowledge::has_key(said(1).as_bytes()) && !Knowledge::has_key(b"harbinger/agent"));
+    }
+
+    #[test]
+    fn a_later_version_is_not_read() {
+        let mut bytes = Knowledge::new(&Tenant::default(), 1, Fact::Opinion(OpinionFact::default()))
+            .unwrap()
+            .encode_to_vec();
+        assert!(Knowledge::read(&bytes).is_some());
+        // Fields that are not known here: passed over. The last version in the bytes counts.
+        bytes.extend([0xa0, 0x06, 1]);
+        assert!(Knowledge::read(&bytes).is_some());
+        bytes.extend([8, 2]);
+        assert!(Knowledge::read(&bytes).is_none());
+    }
+}

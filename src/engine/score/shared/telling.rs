@@ -18,6 +18,10 @@ use super::{
 };
 use crate::engine::text::TemplateKey;
 
+/// Lines of a template are told again when they have doubled, and by so many more: they only weigh it in trainings, and its embedding
+/// goes with them.
+const LINES: u64 = 8;
+
 /// Unrest that makes no difference.
 const LITTLE_UNREST: f64 = 0.01;
 
@@ -251,7 +255,7 @@ impl ToldTemplate {
         of.has_text > self.has_text
             || of.has_embedding > self.has_embedding
             || is_newly_flagged
-            || of.lines >= self.lines + (self.lines / 4).max(1)
+            || of.lines >= 2 * self.lines + LINES
     }
 }
 
