@@ -3,7 +3,8 @@
 //! What enters: the section `cluster`. What leaves: what carries entries between them, this agent's name, and how long the others may be waited
 //! for. Promise: without a name, or in a build that cannot, the agent does not start. Absent on purpose: what is shared.
 
-use std::{sync::Arc, time::Duration};
+#[cfg(feature = "kafka")]
+use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
 
@@ -11,16 +12,13 @@ use anyhow::{Context, Error, Result};
 use crate::config::NO_KAFKA;
 #[cfg(feature = "kafka")]
 use crate::edge::cluster_kafka::ClusterKafka;
-use crate::{
-    config::Settings,
-    edge::{self, cluster::Cluster},
-};
+use crate::{config::Settings, edge, pipeline::cluster::Membership};
 
 /// What the pipeline needs of the others; nothing where incidents are not shared. Needs a tokio runtime around it.
 ///
 /// # Errors
 /// The key, what is wrong, and what to write.
-pub(super) fn cluster_of(settings: &Settings) -> Result<Option<(Arc<dyn Cluster>, String, Duration)>> {
+pub(super) fn cluster_of(settings: &Settings) -> Result<Option<Membership>> {
     let Some(cluster) = settings.harbinger.shared_by() else {
         return Ok(None);
     };
@@ -31,7 +29,11 @@ pub(super) fn cluster_of(settings: &Settings) -> Result<Option<(Arc<dyn Cluster>
     {
         let kafka = ClusterKafka::new(&format!("{key}, agent {agent_id}"), &cluster.kafka);
         let kafka = kafka.map_err(Error::msg).context(key)?;
-        Ok(Some((Arc::new(kafka), agent_id, cluster.sharing.deadline)))
+        Ok(Some(Membership {
+            cluster: Arc::new(kafka),
+            agent_id,
+            deadline: cluster.sharing.deadline,
+        }))
     }
     #[cfg(not(feature = "kafka"))]
     {

@@ -39,7 +39,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use cluster::Sharing;
+use cluster::{Sharing, Within};
 use fitting::Fitting;
 use incidents::Incidents;
 use judged::Judged;
@@ -159,14 +159,15 @@ impl Pipeline {
         for (template, embedding) in lock(&state).embeddings() {
             embeddings.remember(template, embedding.clone());
         }
-        let cluster = parts.cluster.map(|(cluster, agent_id, deadline)| {
-            let told = (Arc::clone(&memory), Arc::clone(&incidents), Arc::clone(&parts.metrics));
-            let known = (
-                Arc::clone(&state),
-                Box::new(embeddings.keeper()) as Box<cluster::Remember>,
-            );
-            let begun = (started_unix_nano, model_version.as_str());
-            let sharing = Arc::new(Sharing::new(cluster, (&agent_id, deadline), begun, known, told));
+        let cluster = parts.cluster.map(|membership| {
+            let within = Within {
+                state: Arc::clone(&state),
+                memory: Arc::clone(&memory),
+                incidents: Arc::clone(&incidents),
+                metrics: Arc::clone(&parts.metrics),
+                remember: Box::new(embeddings.keeper()),
+            };
+            let sharing = Arc::new(Sharing::new(membership, within, started_unix_nano, &model_version));
             let running = sharing.start().map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>((sharing, running))
         });

@@ -2,11 +2,11 @@
 //!
 //! What enters: the halves of the engine, and what stands around them. What leaves: the same, in one hand. Absent on purpose: how it is wired.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{Mode, embedding};
+use super::{Mode, cluster::Membership, embedding};
 use crate::{
-    edge::{Exporter, Store, cluster::Cluster},
+    edge::{Exporter, Store},
     engine::{embed::Embedder, front::Front, tenants::Tenants},
     telemetry::Metrics,
 };
@@ -31,8 +31,8 @@ pub struct Parts {
     pub store: Option<Arc<dyn Store>>,
     /// Epoch of the journal that is being written.
     pub epoch: u64,
-    /// The agents whose incidents are this one's too, how this one is called among them, and how long they may be waited for.
-    pub cluster: Option<(Arc<dyn Cluster>, String, Duration)>,
+    /// The agents whose incidents are this one's too, if there are such.
+    pub cluster: Option<Membership>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
 }

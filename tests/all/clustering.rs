@@ -22,7 +22,7 @@ use harbinger::{
         feedback::{Feedback, Opinion, Subject},
         tenant::Tenant,
     },
-    pipeline::{Mode, Pipeline},
+    pipeline::{Mode, Pipeline, cluster::Membership},
     telemetry::Metrics,
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -139,7 +139,11 @@ struct Agent {
 impl Agent {
     fn named(name: &str, log: &Log, deadline: Duration) -> Self {
         let (mut parts, sink) = parts(Some(Model { fails: false }), Mode::Mark);
-        parts.cluster = Some((Arc::new(log.clone()), name.to_owned(), deadline));
+        parts.cluster = Some(Membership {
+            cluster: Arc::new(log.clone()),
+            agent_id: name.to_owned(),
+            deadline,
+        });
         let metrics = Arc::clone(&parts.metrics);
         let pipeline = Arc::new(Pipeline::start(parts).unwrap());
         Self {

@@ -73,13 +73,32 @@ pub struct Sharing {
     /// The others were heard, or are long away: then this agent may train.
     knows_all: AtomicBool,
     failing: AtomicBool,
-    /// Takes an embedding that another agent has made.
     remember: Box<Remember>,
     pieces: Mutex<Option<Pieces>>,
 }
 
 /// Takes the embedding of a template.
 pub(super) type Remember = dyn Fn(TemplateKey, Embedding) + Send + Sync;
+
+/// The agents whose incidents are this one's too.
+pub struct Membership {
+    /// What all of them share.
+    pub cluster: Arc<dyn Cluster>,
+    /// How this one is called among them.
+    pub agent_id: String,
+    /// How long a request waits for them.
+    pub deadline: Duration,
+}
+
+/// What of the agent has to do with the others.
+pub(super) struct Within {
+    pub(super) state: Arc<Mutex<Tenants>>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) incidents: Arc<Incidents>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Takes an embedding that another agent has made.
+    pub(super) remember: Box<Remember>,
+}
 
 /// What runs as long as the agent is in its cluster.
 pub struct Running {
@@ -88,18 +107,24 @@ pub struct Running {
 }
 
 impl Sharing {
-    /// Joins as the agent of this name. Needs a tokio runtime around it.
-    pub(super) fn new(
-        cluster: Arc<dyn Cluster>,
-        (agent_id, deadline): (&str, Duration),
-        (started_unix_nano, model_version): (u64, &str),
-        (state, remember): (Arc<Mutex<Tenants>>, Box<Remember>),
-        (memory, incidents, metrics): (Arc<Memory>, Arc<Incidents>, Arc<Metrics>),
-    ) -> Self {
+    /// Joins, with embeddings of this version of the model.
+    pub(super) fn new(membership: Membership, within: Within, started_unix_nano: u64, model_version: &str) -> Self {
+        let Membership {
+            cluster,
+            agent_id,
+            deadline,
+        } = membership;
+        let Within {
+            state,
+            memory,
+            incidents,
+            metrics,
+            remember,
+        } = within;
         {
             let mut state = lock(&state);
-            state.join(agent_id, started_unix_nano);
-            state.share(agent_id, model_version);
+            state.join(&agent_id, started_unix_nano);
+            state.share(&agent_id, model_version);
         }
         Self {
             cluster,
@@ -119,7 +144,7 @@ impl Sharing {
         }
     }
 
-    /// Reads and writes from now on.
+    /// Reads and writes from now on. Needs a tokio runtime around it.
     ///
     /// # Errors
     /// What the cluster says.
