@@ -122,7 +122,7 @@ metrics! {
         "Anomalous log records that got an incident of this agent's own, as the cluster did not answer in time.";
     Counter cluster_aliases in "{incidents}": "Incidents of one agent's own that turned out to be the cluster's.";
     Counter cluster_entries_appended in "{entries}": "Entries that this agent has written to the cluster's log.";
-    Counter cluster_bytes_appended in "By": "Bytes of those entries.";
+    Counter cluster_appended in "By": "Bytes of the entries that this agent has written to the cluster's log.";
     Counter cluster_failed_appends in "{attempts}": "Attempts to write an entry that failed; it was tried again.";
     Counter cluster_entries_folded in "{entries}": "Entries of the cluster's log that were read and folded.";
     Counter cluster_records_told in "{records}": "Records of what this agent has learned that it has written to the cluster's memory.";

@@ -148,7 +148,7 @@ class Figures:
 
 CLUSTER = {"first-sight races": "harbinger_cluster_first_sight_races_total", "records with an incident of an agent's own": "harbinger_cluster_alone_log_records_total",
            "aliases": "harbinger_cluster_aliases_total", "entries appended": "harbinger_cluster_entries_appended_total",
-           "bytes of them": "harbinger_cluster_bytes_appended_bytes_total", "entries folded": "harbinger_cluster_entries_folded_total",
+           "bytes of them": "harbinger_cluster_appended_bytes_total", "entries folded": "harbinger_cluster_entries_folded_total",
            "requests that waited for the cluster": "harbinger_cluster_wait_duration_seconds_count",
            "seconds they waited": "harbinger_cluster_wait_duration_seconds_sum"}
 

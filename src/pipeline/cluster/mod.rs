@@ -238,7 +238,7 @@ impl Sharing {
             match self.cluster.append(entry.clone()).await {
                 Ok(()) => {
                     self.metrics.cluster_entries_appended.add(1);
-                    self.metrics.cluster_bytes_appended.add(entry.len() as u64);
+                    self.metrics.cluster_appended.add(entry.len() as u64);
                     self.failing.store(false, Ordering::Relaxed);
                     return;
                 }
