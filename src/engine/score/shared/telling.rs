@@ -252,8 +252,8 @@ impl ToldTemplate {
     pub(super) fn lacks(&self, fact: &TemplateFact) -> bool {
         let of = Self::of(fact);
         let is_newly_flagged = of.flagged_unix_nano.is_some() && self.flagged_unix_nano.is_none();
-        of.has_text > self.has_text
-            || of.has_embedding > self.has_embedding
+        (of.has_text && !self.has_text)
+            || (of.has_embedding && !self.has_embedding)
             || is_newly_flagged
             || of.lines >= 2 * self.lines + LINES
     }
