@@ -29,8 +29,10 @@ pub use messages::{Fact, Knowledge, OpinionFact, SaidFact};
 use model::Waiting;
 use queue::{Queue, Rank, Subject};
 
-/// A time is told again when it is this much later.
+/// The time of an anomalous episode is told again when it is this much later: elsewhere it goes on for as long as an episode may pause.
 const STEP_NANO: u64 = 30 * 1_000_000_000;
+/// That of what is usual: of most there is nothing else to tell, and there are many.
+const USUAL_STEP_NANO: u64 = 120 * 1_000_000_000;
 
 /// The stream as a whole is told so often.
 const STREAM_NANO: u64 = 60 * 1_000_000_000;
@@ -114,8 +116,13 @@ fn has_grown(before: f64, after: f64) -> bool {
 }
 
 /// Whether a time has passed a step.
-fn has_passed(before_unix_nano: u64, after_unix_nano: u64) -> bool {
-    before_unix_nano / STEP_NANO != after_unix_nano / STEP_NANO
+fn has_passed(before_unix_nano: u64, after_unix_nano: u64, is_anomalous: bool) -> bool {
+    let step = step_nano(is_anomalous);
+    before_unix_nano / step != after_unix_nano / step
+}
+
+fn step_nano(is_anomalous: bool) -> u64 {
+    if is_anomalous { STEP_NANO } else { USUAL_STEP_NANO }
 }
 
 impl Shared {
@@ -132,8 +139,9 @@ impl Shared {
     ) {
         let has_turned = series.episode.turns != before.turns;
         let goes_on = series.episode.number == before.episode && !has_turned;
-        let has_grown =
-            has_grown(before.known, series.known) || has_passed(before.last_seen_unix_nano, series.last_seen_unix_nano);
+        let (earlier, later) = (before.last_seen_unix_nano, series.last_seen_unix_nano);
+        let is_anomalous = series.episode.anomaly.is_some();
+        let has_grown = has_grown(before.known, series.known) || has_passed(earlier, later, is_anomalous);
         if has_turned || is_restless || has_grown_by(before.service_records, service.records) {
             self.queue.note(Subject::Service(place.1), Rank::Episodes);
         }

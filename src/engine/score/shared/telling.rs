@@ -12,9 +12,10 @@ use super::{
         episode::{Series, decay},
         state::{AnomalyState, AssessmentState, unquoted},
     },
-    STEP_NANO, Shared, ToldSeries, ToldTemplate,
+    Shared, ToldSeries, ToldTemplate,
     messages::{EpisodeFact, Fact, FlaggedFact, SeriesFact, ServiceFact, StreamFact, TemplateFact, UnrestFact},
     queue::Subject,
+    step_nano,
 };
 use crate::engine::text::TemplateKey;
 
@@ -270,8 +271,10 @@ impl ToldSeries {
     /// Whether there is more to know than was told, by as much as matters.
     pub(super) fn lacks(&self, fact: &SeriesFact) -> bool {
         let Some(episode) = self.episode else { return true };
+        let running = fact.episode.as_ref();
+        let step_nano = step_nano(running.is_some_and(|running| running.anomaly.is_some()));
         fact.episode.as_ref().is_some_and(|own| own.stand() != episode)
             || fact.known >= self.known + (self.known / 4.0).max(1.0)
-            || fact.last_seen_unix_nano > self.last_seen_unix_nano.saturating_add(STEP_NANO / 2)
+            || fact.last_seen_unix_nano > self.last_seen_unix_nano.saturating_add(step_nano / 2)
     }
 }
