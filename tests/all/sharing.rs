@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use harbinger::engine::{
     self,
     feedback::{Book, Feedback, Opinion, Subject},
-    score::{Anomaly, Committee, Phase, Scorer, Settings},
+    score::{Anomaly, Committee, Fact, Phase, Scorer, Settings},
     tenant::Tenant,
     tenants::Tenants,
     text::TemplateKey,
@@ -213,6 +213,26 @@ fn a_new_agent_starts_warm() {
         assert_eq!(differ.count(), 0);
         assert!(new.take_fit().is_none(), "it is not here that is trained");
     }
+}
+
+/// A template that was forgotten where it was trained never comes: once the memory was read, or after a while, its model waits no longer.
+#[test]
+fn a_model_does_not_wait_for_ever() {
+    let mut old = learned(&stream(1200));
+    let (templates, others): (Vec<Fact>, Vec<Fact>) = old
+        .drain_knowledge(usize::MAX)
+        .into_iter()
+        .partition(|fact| matches!(fact, Fact::Template(_)));
+    let mut new = agent(2);
+    for fact in others.into_iter().chain(templates.into_iter().skip(1)) {
+        new.hear(fact);
+    }
+    let is_ready = |agent: &Scorer| matches!(agent.phase(), Phase::Ready { .. });
+    assert!(!is_ready(&new), "one template is missing");
+    let mut patient = new.clone();
+    assert!(new.remembered().is_some() && is_ready(&new));
+    (0..40).for_each(|_| patient.set_elsewhere(0, false));
+    assert!(is_ready(&patient));
 }
 
 /// Known anywhere, news nowhere; and an anomaly goes on where its next record is read, with its verdict and without a second opening.

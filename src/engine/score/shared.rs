@@ -34,6 +34,10 @@ const STEP_NANO: u64 = 30 * 1_000_000_000;
 /// That of what is usual: of most there is nothing else to tell, and there are many.
 const USUAL_STEP_NANO: u64 = 120 * 1_000_000_000;
 
+/// So many more records elsewhere since the last call are counted as said since then: what is beyond is what an agent that has
+/// come, or come back, had seen before.
+const MOST_PASSED_RECORDS: u64 = 20_000;
+
 /// The stream as a whole is told so often.
 const STREAM_NANO: u64 = 60 * 1_000_000_000;
 
@@ -196,8 +200,9 @@ impl Shared {
     /// A training of our own has ended.
     pub(super) fn trained(&mut self) {
         self.own_model = None;
-        self.queue.note(Subject::Stream, Rank::News);
+        // Whatever was told of it lately: what is usual was measured by this training.
         self.stream_unix_nano = 0;
+        self.queue.note(Subject::Stream, Rank::News);
         self.queue.note(Subject::Model, Rank::News);
     }
 }
@@ -247,7 +252,7 @@ impl Scorer {
         shared.may_train = may_train;
         match shared.elsewhere_records.replace(records) {
             Some(before) => {
-                let more = records.saturating_sub(before);
+                let more = records.saturating_sub(before).min(MOST_PASSED_RECORDS);
                 shared.passed_records += more;
                 self.stream.pass(more);
             }
@@ -278,5 +283,32 @@ impl Scorer {
     pub(super) fn is_overtaken(&self, fitted: &Fitted) -> bool {
         let judge = self.judge.as_ref().filter(|_| self.shared.is_some());
         judge.is_some_and(|judge| judge.generation >= fitted.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    /// What an agent had seen before it came was not said just now: it does not make what is known here fade.
+    #[test]
+    fn an_agent_that_comes_back_makes_nobody_forget() {
+        let mut scorer = Scorer::new(Settings::default());
+        scorer.share(1, true);
+        for records in [5_000_000, 5_000_100, 100, 5_000_200, 5_000_300] {
+            scorer.set_elsewhere(records, false);
+        }
+        assert_eq!(scorer.passed_records(), 100 + MOST_PASSED_RECORDS + 100);
+        assert_eq!(scorer.all_records(), 5_000_300);
+    }
+
+    #[test]
+    fn counts_are_told_again_as_they_grow_by_a_quarter_or_so() {
+        let told = (1..1000u32).filter(|count| has_grown(f64::from(count - 1), f64::from(*count)));
+        assert_eq!(
+            told.take(16).collect::<Vec<u32>>(),
+            [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32]
+        );
     }
 }

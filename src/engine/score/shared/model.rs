@@ -155,3 +155,31 @@ impl Scorer {
         Some(rank.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::super::{MAX_BANK, autoencoder::HIDDEN};
+    use super::ModelFact;
+    use crate::engine::embed::DIMENSIONS;
+
+    /// What a memory takes is 900,000 bytes.
+    #[test]
+    fn the_largest_model_is_a_third_of_what_can_be_told() {
+        let weights = |count| vec![0.5f32; count];
+        let model = ModelFact {
+            generation: u32::MAX,
+            records: u64::MAX,
+            sigmoid: true,
+            mean: weights(DIMENSIONS),
+            encode: weights(DIMENSIONS * HIDDEN),
+            encode_bias: weights(HIDDEN),
+            decode: weights(HIDDEN * DIMENSIONS),
+            decode_bias: weights(DIMENSIONS),
+            bank: vec![u64::MAX; MAX_BANK],
+            lines: vec![u64::MAX; MAX_BANK],
+        };
+        assert!(model.encoded_len() < 300_000, "{}", model.encoded_len());
+    }
+}

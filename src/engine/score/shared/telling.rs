@@ -12,7 +12,7 @@ use super::{
         episode::{Series, decay},
         state::{AnomalyState, AssessmentState, unquoted},
     },
-    Shared, ToldSeries, ToldTemplate,
+    STREAM_NANO, Shared, ToldSeries, ToldTemplate,
     messages::{EpisodeFact, Fact, FlaggedFact, SeriesFact, ServiceFact, StreamFact, TemplateFact, UnrestFact},
     queue::Subject,
     step_nano,
@@ -51,6 +51,9 @@ impl Scorer {
     fn tell(&self, shared: &mut Shared, subject: Subject) -> Option<Fact> {
         match subject {
             Subject::Stream => {
+                // Another agent may have told of it since this was noted.
+                let passed_nano = self.latest_unix_nano.saturating_sub(shared.stream_unix_nano);
+                (passed_nano > STREAM_NANO).then_some(())?;
                 shared.stream_unix_nano = self.latest_unix_nano;
                 Some(Fact::Stream(self.stream_fact()))
             }
