@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--fleets", default="one,three", help=f"of {', '.join(FLEETS)}; the first is what the others are compared with")
     parser.add_argument("--speed", type=float, default=20, help="times as fast as it happened")
     parser.add_argument("--minutes", type=float, help="of the stream; all of it without")
+    parser.add_argument("--whole", action="store_true", help="what one service says at one instant stays in one request")
     parser.add_argument("--in-turn", action="store_true", help="one fleet after the other, not all at once")
     parser.add_argument("--disturbed", action="store_true", help="kills and outages, instead")
     parser.add_argument("--apart", action="store_true", help="with --disturbed: the agents share nothing")
@@ -57,7 +58,7 @@ def main():
             print(table([figures]))
         else:
             for name in STREAMS if options.set == "all" else [options.set]:
-                stream = STREAMS[name]()
+                stream = STREAMS[name](options.whole)
                 if stream is None:
                     print(f"{name}: {OVERLAP60} is not there; set HARBINGER_SHARED_DATA")
                     continue

@@ -142,6 +142,7 @@ class Gateway:
         self.shut()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
+        self.loop.close()
 
 
 class Run:

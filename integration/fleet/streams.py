@@ -5,7 +5,8 @@ In:  integration/recording; `openstack-faults-overlap60.csv.gz` in the folder of
 Out: a `Stream`: a plan whose requests chaos/topics.py can feed and chaos/oracle.py can ask for again, when each of them happened, and
      of each record the truth.
 Promise: the same file gives the same bytes; record K of request N has the id `N-K`; a request holds at most MOST records of at most
-SPAN seconds, so that what happened at one moment is many requests, which lie on many partitions.
+SPAN seconds, so that what happened at one moment is many requests, which lie on many partitions. With `whole` what one service says at
+one instant, as the lines of a stack trace, stays in one request, as a sender's batch has it; without, it is torn as well.
 Deliberately absent: the labels, in what is sent.
 """
 
@@ -44,16 +45,22 @@ class Stream:
 
     seed = 0
 
-    def __init__(self, name, lines, warm):
-        self.warm = warm
+    def __init__(self, name, lines, warm, whole=False):
+        self.warm, self.whole = warm, whole
         self.name, self.lines = name, sorted(lines, key=lambda line: line.time)
         self.parts = []
+        last = {}
         for line in self.lines:
             part = self.parts[-1] if self.parts else None
+            if whole and line.service in last and last[line.service][0].time == line.time:
+                last[line.service][1].append(line)
+                continue
             if part and len(part) < MOST and line.time - part[0].time <= SPAN * SECOND:
                 part.append(line)
             else:
-                self.parts.append([line])
+                part = [line]
+                self.parts.append(part)
+            last[line.service] = line, part
         # One service's records stand together in a request, in the order in which the services first speak.
         self.parts = [sorted(part, key=lambda line, order=[one.service for one in part]: order.index(line.service)) for part in self.parts]
         self.sizes = tuple(map(len, self.parts))
@@ -112,7 +119,7 @@ class Stream:
     def between(self, start, end):
         """The same with records of these seconds only, counted from the first."""
         begin = self.start
-        return Stream(self.name, [line for line in self.lines if start <= (line.time - begin) / SECOND < end], self.warm)
+        return Stream(self.name, [line for line in self.lines if start <= (line.time - begin) / SECOND < end], self.warm, self.whole)
 
 
 def add(to, key, value):
@@ -120,7 +127,7 @@ def add(to, key, value):
     pair.value.string_value = value
 
 
-def recording():
+def recording(whole=False):
     """integration/recording; a true line shows one of a fault's symptoms within its window, as evaluation/recording.py has it."""
     faults = json.loads(TRUTH.read_text(encoding="utf-8"))["faults"]
     windows = [(int(fault["start"]["unixNano"]) - SECOND, int(fault["end"]["unixNano"]), fault) for fault in faults]
@@ -139,10 +146,10 @@ def recording():
                         extra = tuple((key, value) for key, value in attributes(record).items() if isinstance(value, str))
                         yield Line(time, service, record.get("severityText", ""), body, record.get("traceId", ""), "", extra, cause(time, body))
 
-    return Stream("recording", lines(), warm=480)
+    return Stream("recording", lines(), warm=480, whole=whole)
 
 
-def overlap60():
+def overlap60(whole=False):
     """24 faults of OpenStack, which begin 60 s apart; None where the set is not there."""
     if not OVERLAP60.exists():
         return None
@@ -156,7 +163,7 @@ def overlap60():
                 yield Line(time, row["service"], row["severity"], row["message"], "", row["request_id"], (), fault)
 
     # The first true line is two seconds later; three agents have 600 records each by then.
-    return Stream("overlap60", lines(), warm=345)
+    return Stream("overlap60", lines(), warm=345, whole=whole)
 
 
 STREAMS = {"recording": recording, "overlap60": overlap60}
