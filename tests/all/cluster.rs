@@ -25,8 +25,11 @@ fn plan(seed: u64, calm: bool) -> Plan {
     }
 }
 
-/// Open incidents, as far as they are everybody's.
-fn open(tenants: &Tenants) -> Vec<(IncidentId, Vec<IncidentId>, u64, BTreeMap<u64, u64>)> {
+/// An incident as far as it is everybody's: its id and aliases, its anomalous records, in all and by template.
+type Open = (IncidentId, Vec<IncidentId>, u64, BTreeMap<u64, u64>);
+
+/// Open incidents.
+fn open(tenants: &Tenants) -> Vec<Open> {
     let all = tenants
         .of(&Tenant::default())
         .map(|state| state.incidents())
