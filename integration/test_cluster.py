@@ -94,7 +94,7 @@ class Cluster(unittest.TestCase):
     def test_overlapping_faults_in_peace(self):
         stream = overlap60(whole=True)
         if stream is None:
-            self.skipTest(f"{OVERLAP60} is not there; HARBINGER_SHARED_DATA names another folder")
+            self.skipTest(f"{OVERLAP60} is not there; HARBINGER_DATA_DIR names another folder")
         self.calm(stream)
 
     def test_kills_and_outages(self):

@@ -60,7 +60,7 @@ def main():
             for name in STREAMS if options.set == "all" else [options.set]:
                 stream = STREAMS[name](options.whole)
                 if stream is None:
-                    print(f"{name}: {OVERLAP60} is not there; set HARBINGER_SHARED_DATA")
+                    print(f"{name}: {OVERLAP60} is not there; set HARBINGER_DATA_DIR")
                     continue
                 if options.minutes:
                     stream = stream.between(0, options.minutes * 60)

@@ -1,6 +1,6 @@
 """Labelled logs as small requests in the order of time: our own recording, and a set that is not ours to publish.
 
-In:  integration/recording; `openstack-faults-overlap60.csv.gz` in the folder of public sets ($HARBINGER_SHARED_DATA, else
+In:  integration/recording; `openstack-faults-overlap60.csv.gz` in the folder of public sets ($HARBINGER_DATA_DIR, else
      ../shared/data beside the repository). Nothing of that set is written anywhere but to Kafka and the temporary folder of a run.
 Out: a `Stream`: a plan whose requests chaos/topics.py can feed and chaos/oracle.py can ask for again, when each of them happened, and
      of each record the truth.
@@ -27,7 +27,7 @@ from chaos import wire
 from processes import ROOT
 from recorded import RECORDING, TRUTH, attributes, records_of
 
-SHARED = Path(os.environ.get("HARBINGER_SHARED_DATA") or ROOT.parent / "shared/data")
+SHARED = Path(os.environ.get("HARBINGER_DATA_DIR") or ROOT.parent / "shared/data")
 OVERLAP60 = SHARED / "openstack-faults-overlap60.csv.gz"
 MOST, SPAN = 10, 0.25
 SECOND = 10**9
