@@ -182,7 +182,9 @@ impl State {
                 self.max_delay_nano,
                 is_anomalous.then_some(""),
             );
-            nodes.extend(node.map(|node| (node, place)));
+            if let Some(node) = node {
+                nodes.push((node, place));
+            }
         }
         let anomalous = nodes.iter_mut().filter(|(node, _)| node.anomalous);
         for ((node, _), (_, anomaly)) in anomalous.zip(&verdicts.anomalies) {
@@ -420,6 +422,7 @@ impl State {
 }
 
 /// A record as the correlator needs it, anomalous where a reason is given; `None` where it has no template.
+#[inline]
 fn node<'a>(
     batch: &'a Batch,
     embeddings: &'a [Option<Embedding>],

@@ -172,7 +172,8 @@ impl Scorer {
         let failing = f64::from(template.failing.unwrap_or(0.0));
         let grave = failing > failure::GRAVE || severity_number >= severity::ERROR;
         let first_sight = series.episode.number == 0;
-        let before = Before::of(template, series, service);
+        // Where nothing is shared nothing is noted either.
+        let before = self.shared.as_ref().map(|_| Before::of(template, series, service));
         let begins = series.begins_episode(time_unix_nano, judge.is_some());
         if begins {
             if let (Some(judge), Some(embedding)) = (judge, &template.embedding)
@@ -298,7 +299,7 @@ impl Scorer {
         }
         self.stream
             .count(time_unix_nano, first_sight && failing < failure::HARMLESS);
-        if let Some(shared) = &mut self.shared {
+        if let (Some(shared), Some(before)) = (&mut self.shared, before) {
             let is_restless = service.unrest.level > level;
             shared.saw((key, id), &before, template, series, service, is_restless);
         }

@@ -297,7 +297,8 @@ impl Tenants {
 
     /// The state of a tenant, which begins if it is new.
     pub(super) fn state_of(&mut self, tenant: Tenant) -> &mut State {
-        let is_alone = self.is_alone() || self.cluster.as_ref().is_some_and(|cluster| cluster.folded.is_none());
+        let cluster = self.cluster.as_ref();
+        let is_alone = cluster.is_some_and(|cluster| cluster.folded.is_none() || self.is_alone());
         match self.states.entry(tenant) {
             Place::Occupied(state) => state.into_mut(),
             Place::Vacant(place) => {
