@@ -220,7 +220,9 @@ impl Scorer {
             template.embedding = Some(embedding.clone());
             self.templates.embedded += 1;
         }
-        if let (Some(shared), Some(template)) = (&mut self.shared, self.templates.by_key.get(&key)) {
+        if let Some(shared) = &mut self.shared
+            && let Some(template) = self.templates.by_key.get(&key)
+        {
             shared.observed(key, template, count);
         }
         self.make_room();
