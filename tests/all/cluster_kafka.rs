@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -197,12 +197,6 @@ async fn every_follower_reads_the_same_entries_with_the_same_numbers_and_times()
     );
     assert_eq!(theirs.append("theirs".into()).await, Ok(()));
     assert_eq!(one.taken(51).await, other.taken(51).await);
-    let counters = ours.counters();
-    let count = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
-    let bytes: usize = bodies_written.iter().map(Bytes::len).sum();
-    assert_eq!(count(&counters.entries_appended), 50);
-    assert_eq!(count(&counters.bytes_appended), bytes as u64);
-    assert_eq!(count(&counters.append_failures), 0);
 
     // Who knows part of it reads the rest.
     let late = Agent::knowing(Some(read[40].offset));
@@ -250,7 +244,6 @@ async fn the_memory_is_remembered_before_the_log_begins_and_its_changes_after() 
     }
     let expected: BTreeMap<Bytes, Bytes> = [("b".into(), "2".into()), ("c".into(), "".into())].into();
     first.until(|calls| memory(calls) == expected).await;
-    assert_eq!(cluster.counters().records_put.load(Ordering::Relaxed), 5);
 
     let second = Agent::knowing(None);
     let _second = cluster.follow(Arc::clone(&second) as Arc<dyn Follower>).unwrap();
@@ -335,7 +328,6 @@ async fn while_brokers_are_away_that_is_told_and_afterwards_all_goes_on() {
     let (early, late) = (early.until(until).await, late.until(until).await);
     assert_eq!(entries(&early), entries(&late));
     assert_eq!(entries(&early)[0].body, "before");
-    assert!(cluster.counters().append_failures.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,10 +7,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{FutureProducer, FutureRecord, Producer as _},
+    producer::FutureRecord,
 };
 
 use super::{Settings, reading};
@@ -26,7 +23,7 @@ use crate::edge::{
     BoxFuture,
     cluster::{Cluster, Follower, MAX_SHARED_BYTES, NotShared},
     transport::{
-        kafka::{Voice, speaking},
+        kafka::{Producer, Writer, written},
         warnings::Throttle,
     },
 };
@@ -37,21 +34,6 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_WAITING_KIB: usize = 32 * 1024;
 /// The one partition that is used.
 pub(super) const PARTITION: i32 = 0;
-
-type Writer = FutureProducer<Voice>;
-
-/// What was written since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Entries of the log that brokers have.
-    pub entries_appended: AtomicU64,
-    /// Their bytes, before compression.
-    pub bytes_appended: AtomicU64,
-    /// Entries that were not taken, or not in time.
-    pub append_failures: AtomicU64,
-    /// Records of the memory that brokers have, removals among them.
-    pub records_put: AtomicU64,
-}
 
 /// Whether the topics may be written to.
 #[derive(Clone, Debug)]
@@ -71,10 +53,8 @@ pub(super) type Found = Arc<Mutex<Standing>>;
 pub struct ClusterKafka {
     id: String,
     settings: Settings,
-    /// Replaced when it has failed for good.
-    writer: RwLock<Arc<Writer>>,
+    producer: Producer,
     found: Found,
-    counters: Arc<Counters>,
     warnings: Throttle,
 }
 
@@ -95,20 +75,14 @@ impl ClusterKafka {
     /// What is wrong with the settings, or what librdkafka does not take, as a certificate that cannot be read.
     pub fn new(component_id: &str, settings: &Settings) -> Result<Self, String> {
         settings.validate()?;
-        let writer = writer(component_id, settings).map_err(|problem| problem.to_string())?;
+        let producer = Producer::new(component_id, config(settings)).map_err(|problem| problem.to_string())?;
         Ok(Self {
             id: component_id.to_owned(),
             settings: settings.clone(),
-            writer: RwLock::new(Arc::new(writer)),
+            producer,
             found: Arc::new(Mutex::new(Standing::Unknown)),
-            counters: Arc::default(),
             warnings: Throttle::default(),
         })
-    }
-
-    /// The counters, kept up to date.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
     }
 
     /// Puts a message on its way before this returns, so that messages have the order of the calls; what is returned waits for its answer.
@@ -120,7 +94,7 @@ impl ClusterKafka {
         if let Err(refusal) = self.may_write() {
             return Box::pin(async { Err(refusal) });
         }
-        let writer = Arc::clone(&self.writer.read().unwrap_or_else(PoisonError::into_inner));
+        let writer = self.producer.current();
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).partition(PARTITION);
         if let Some(key) = key {
             record = record.key(key);
@@ -130,14 +104,7 @@ impl ClusterKafka {
         }
         let sent = writer.send_result(record).map_err(|(problem, _)| problem);
         Box::pin(async move {
-            let outcome = match sent {
-                Ok(delivery) => match delivery.await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err((problem, _))) => Err(problem),
-                    Err(_) => Err(KafkaError::Canceled),
-                },
-                Err(problem) => Err(problem),
-            };
+            let outcome = written(sent).await;
             outcome.map_err(|problem| self.failed(&writer, &problem, bytes))
         })
     }
@@ -152,9 +119,7 @@ impl ClusterKafka {
 
     /// What a caller is to do about it.
     fn failed(&self, used: &Arc<Writer>, problem: &KafkaError, bytes: usize) -> NotShared {
-        if let Some((code, reason)) = used.client().fatal_error() {
-            self.replace(used, &format!("{code}: {reason}"));
-        }
+        self.producer.failed(used);
         match problem.rdkafka_error_code() {
             // The brokers' own limit is lower than ours, or a topic's.
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
@@ -172,50 +137,15 @@ impl ClusterKafka {
             _ => NotShared::Away(problem.to_string()),
         }
     }
-
-    /// Another producer instead of one that has failed for good.
-    fn replace(&self, failed: &Arc<Writer>, reason: &str) {
-        let mut writer_now = self.writer.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&writer_now, failed) {
-            return;
-        }
-        match writer(&self.id, &self.settings) {
-            Ok(new) => {
-                tracing::warn!(component = self.id, "the producer is replaced: {reason}");
-                *writer_now = Arc::new(new);
-            }
-            Err(problem) => tracing::error!(
-                component = self.id,
-                "the producer failed ({reason}), and no other can be made: {problem}"
-            ),
-        }
-    }
 }
 
 impl Cluster for ClusterKafka {
     fn append(&self, entry: Bytes) -> BoxFuture<'_, Result<(), NotShared>> {
-        let sent = self.send(&self.settings.log_topic, None, Some(&entry));
-        Box::pin(async move {
-            let outcome = sent.await;
-            let counters = &self.counters;
-            match &outcome {
-                Ok(()) => {
-                    counters.entries_appended.fetch_add(1, Ordering::Relaxed);
-                    counters.bytes_appended.fetch_add(entry.len() as u64, Ordering::Relaxed);
-                }
-                Err(_) => _ = counters.append_failures.fetch_add(1, Ordering::Relaxed),
-            }
-            outcome
-        })
+        self.send(&self.settings.log_topic, None, Some(&entry))
     }
 
     fn put(&self, key: Bytes, record: Option<Bytes>) -> BoxFuture<'_, Result<(), NotShared>> {
-        let sent = self.send(&self.settings.memory_topic, Some(&key), record.as_deref());
-        Box::pin(async move {
-            sent.await?;
-            self.counters.records_put.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        })
+        self.send(&self.settings.memory_topic, Some(&key), record.as_deref())
     }
 
     fn follow(&self, follower: Arc<dyn Follower>) -> Result<Box<dyn Send + Sync>, String> {
@@ -224,7 +154,7 @@ impl Cluster for ClusterKafka {
     }
 }
 
-fn writer(id: &str, settings: &Settings) -> Result<Writer, KafkaError> {
+fn config(settings: &Settings) -> ClientConfig {
     let mut config: ClientConfig = settings.client().config();
     let timeout = MESSAGE_TIMEOUT.as_millis().to_string();
     config
@@ -239,5 +169,5 @@ fn writer(id: &str, settings: &Settings) -> Result<Writer, KafkaError> {
         // Who reads makes the topics, as they have to be.
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.propagation.max.ms", &timeout);
-    config.create_with_context(speaking(id))
+    config
 }

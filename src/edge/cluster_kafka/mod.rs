@@ -19,7 +19,7 @@ use super::transport::kafka::{CONN_IDLE_TIMEOUT, Client, LOCAL_BROKER, check_top
 
 pub use super::transport::kafka::{Auth, Metadata as MetadataSettings, TlsSettings};
 #[cfg(feature = "kafka")]
-pub use client::{ClusterKafka, Counters};
+pub use client::ClusterKafka;
 
 /// The keys of the section `cluster` that say where the log and the memory are.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

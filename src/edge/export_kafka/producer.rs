@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord, Producer as _},
+    producer::FutureRecord,
 };
 use tokio::sync::Semaphore;
 use tonic::Code;
@@ -30,12 +30,10 @@ use crate::edge::{
         MIB,
         compression::Compression,
         delivery::{Counters, Delivery, Parcel},
-        kafka::{Voice, speaking},
+        kafka::{Producer, Writer, written},
         retry::Failure,
     },
 };
-
-type Writer = FutureProducer<Voice>;
 
 /// What librdkafka has to say that a message's time is over: an attempt that is not waited for to its end writes twice what was written.
 const SAYING_SO: Duration = Duration::from_secs(1);
@@ -46,11 +44,9 @@ const PERMIT_BYTES: usize = 1024;
 
 /// See the module.
 pub struct KafkaExporter {
-    id: String,
     settings: Settings,
     delivery: Delivery,
-    /// Replaced when it has failed for good.
-    writer: RwLock<Arc<Writer>>,
+    producer: Producer,
     room: Semaphore,
     permits: usize,
 }
@@ -75,10 +71,9 @@ impl KafkaExporter {
     /// What librdkafka does not take, as a certificate that cannot be read.
     pub fn new(id: &str, settings: &Settings, seed: u64) -> Result<Self, String> {
         settings.validate()?;
-        let writer = writer(id, settings).map_err(|problem| problem.to_string())?;
+        let producer = Producer::new(id, config(settings)).map_err(|problem| problem.to_string())?;
         let permits = settings.producer.max_buffered_mib * MIB / PERMIT_BYTES;
         Ok(Self {
-            id: id.to_owned(),
             delivery: Delivery::new(
                 settings.brokers.join(","),
                 // Messages are compressed by the producer, many at a time.
@@ -87,7 +82,7 @@ impl KafkaExporter {
                 settings.retry_on_failure.clone(),
                 seed,
             ),
-            writer: RwLock::new(Arc::new(writer)),
+            producer,
             room: Semaphore::new(permits),
             permits,
             settings: settings.clone(),
@@ -97,10 +92,6 @@ impl KafkaExporter {
     /// The counters, kept up to date.
     pub fn counters(&self) -> Arc<Counters> {
         self.delivery.counters()
-    }
-
-    fn writer(&self) -> Arc<Writer> {
-        Arc::clone(&self.writer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Writes what is open of a request; what was acknowledged is open no more.
@@ -113,11 +104,11 @@ impl KafkaExporter {
         // Should this attempt be dropped in the middle, all of it is open again.
         *open.lock().unwrap_or_else(PoisonError::into_inner) = Some(messages.clone());
         let headers = self.headers(&parcel.metadata);
-        let writer = self.writer();
+        let writer = self.producer.current();
         let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
         let permits = (bytes / PERMIT_BYTES + 1).min(self.permits) as u32;
         let room = self.room.acquire_many(permits).await.map_err(|_| Failure::late())?;
-        let mut written = Vec::with_capacity(messages.len());
+        let mut sent = Vec::with_capacity(messages.len());
         for message in &messages {
             let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&message.topic).payload(&message.payload);
             if let Some(key) = &message.key {
@@ -126,19 +117,11 @@ impl KafkaExporter {
             if let Some(headers) = &headers {
                 record = record.headers(headers.clone());
             }
-            written.push(writer.send_result(record).map_err(|(problem, _)| problem));
+            sent.push(writer.send_result(record).map_err(|(problem, _)| problem));
         }
         let (mut left, mut failure) = (Vec::new(), None);
-        for (message, outcome) in messages.into_iter().zip(written) {
-            let outcome = match outcome {
-                Ok(delivery) => match delivery.await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err((problem, _))) => Err(problem),
-                    Err(_) => Err(KafkaError::Canceled),
-                },
-                Err(problem) => Err(problem),
-            };
-            if let Err(problem) = outcome {
+        for (message, outcome) in messages.into_iter().zip(sent) {
+            if let Err(problem) = written(outcome).await {
                 left.push(message);
                 failure.get_or_insert(problem);
             }
@@ -188,9 +171,7 @@ impl KafkaExporter {
 
     /// What a caller is to do about it.
     fn failed(&self, used: &Arc<Writer>, problem: &KafkaError) -> Failure {
-        if let Some((code, reason)) = used.client().fatal_error() {
-            self.replace(used, &format!("{code}: {reason}"));
-        }
+        self.producer.failed(used);
         match problem.rdkafka_error_code() {
             // The brokers' own limit is lower than ours, or a topic's.
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => Failure::Final {
@@ -205,24 +186,6 @@ impl KafkaExporter {
             },
         }
     }
-
-    /// Another producer instead of one that has failed for good.
-    fn replace(&self, failed: &Arc<Writer>, reason: &str) {
-        let mut writer_now = self.writer.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&writer_now, failed) {
-            return;
-        }
-        match writer(&self.id, &self.settings) {
-            Ok(new) => {
-                tracing::warn!(component = self.id, "the producer is replaced: {reason}");
-                *writer_now = Arc::new(new);
-            }
-            Err(problem) => tracing::error!(
-                component = self.id,
-                "the producer failed ({reason}), and no other can be made: {problem}"
-            ),
-        }
-    }
 }
 
 impl Exporter for KafkaExporter {
@@ -235,7 +198,7 @@ impl Exporter for KafkaExporter {
     }
 }
 
-fn writer(id: &str, settings: &Settings) -> Result<Writer, KafkaError> {
+fn config(settings: &Settings) -> ClientConfig {
     let producer = &settings.producer;
     let RequiredAcks::All = producer.required_acks;
     let (compression, _) = producer.compression.name_and_levels();
@@ -268,5 +231,5 @@ fn writer(id: &str, settings: &Settings) -> Result<Writer, KafkaError> {
             "topic.metadata.propagation.max.ms",
             settings.timeout.as_millis().to_string(),
         );
-    config.create_with_context(speaking(id))
+    config
 }

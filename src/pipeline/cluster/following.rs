@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     edge::cluster::{Follower, Logged},
-    engine::tenants::Tenants,
+    engine::{tenant::Tenant, tenants::Tenants},
 };
 
 /// The cluster may be silent for so long before ids are this agent's own, also where no request has found that out.
@@ -40,11 +40,7 @@ impl Following {
             (sharing.remember)(template, embedding);
         }
         if let Some((tenant, generation)) = heard.adopted {
-            tracing::info!(
-                tenant = tenant.name(),
-                generation,
-                "judges by what another agent was trained on"
-            );
+            say_adopted(&tenant, generation);
         }
         if heard.book_changed {
             let book = lock(&sharing.state).book().clone();
@@ -71,6 +67,14 @@ impl Following {
     }
 }
 
+fn say_adopted(tenant: &Tenant, generation: u32) {
+    tracing::info!(
+        tenant = tenant.name(),
+        generation,
+        "judges by what another agent was trained on"
+    );
+}
+
 impl Follower for Following {
     fn remember(&self, key: &[u8], record: Option<&[u8]>) {
         if key.starts_with(written::PREFIX)
@@ -86,11 +90,7 @@ impl Follower for Following {
 
     fn begin(&self) -> Option<u64> {
         for (tenant, generation) in lock(&self.0.state).remembered() {
-            tracing::info!(
-                tenant = tenant.name(),
-                generation,
-                "judges by what another agent was trained on"
-            );
+            say_adopted(&tenant, generation);
         }
         let written = self.0.pieces().take().and_then(|pieces| pieces.latest())?;
         match lock(&self.0.state).adopt(&written) {

@@ -11,7 +11,6 @@ mod settings;
 mod written;
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -306,19 +305,19 @@ impl Sharing {
             let Some((folded, bytes)) = written.filter(|(folded, _)| latest != Some(*folded)) else {
                 continue;
             };
-            // What was written before stays until all of this is there.
-            slot = !slot;
-            let mut left: VecDeque<_> = written::pieces(folded, &bytes, slot).into();
-            while let Some((key, piece)) = left.pop_front() {
-                if let Err(problem) = self.cluster.put(key, Some(piece)).await {
-                    tracing::debug!(%problem, "cannot write down how incidents stand; tried again soon");
-                    break;
-                }
-                if left.is_empty() {
-                    latest = Some(folded);
-                }
+            // What was written before stays where it is until all of this is there, however often that is tried.
+            match self.put_all(written::pieces(folded, &bytes, !slot)).await {
+                Ok(()) => (latest, slot) = (Some(folded), !slot),
+                Err(problem) => tracing::debug!(%problem, "cannot write down how incidents stand; tried again soon"),
             }
         }
+    }
+
+    async fn put_all(&self, records: Vec<(Bytes, Bytes)>) -> Result<(), NotShared> {
+        for (key, record) in records {
+            self.cluster.put(key, Some(record)).await?;
+        }
+        Ok(())
     }
 
     /// Reports what is left, at the end.

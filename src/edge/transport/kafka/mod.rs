@@ -7,6 +7,8 @@
 
 #[cfg(feature = "kafka")]
 mod client;
+#[cfg(feature = "kafka")]
+mod producer;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use crate::edge::Signal;
 
 #[cfg(feature = "kafka")]
 pub use client::{Voice, speaking};
+#[cfg(feature = "kafka")]
+pub use producer::{Producer, Writer, written};
 pub use tls::ClientSettings as TlsSettings;
 
 /// What the Collector's components call themselves, so that one can stand where the other stood.
