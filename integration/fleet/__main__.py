@@ -21,7 +21,7 @@ from kafka_server import Kafka
 from processes import Stage
 
 # What a fleet is called: agents, and whether they share.
-FLEETS = {"one": (1, False), "one-again": (1, False), "three": (3, True), "apart": (3, False)}
+FLEETS = {"one": (1, False), "one-again": (1, False), "three": (3, True), "three-again": (3, True), "apart": (3, False)}
 
 
 def main():

@@ -91,10 +91,18 @@ class Figures:
         record = self.records.get(name)
         return self.names[agent].get(record.incident, record.incident) if record and record.incident else ("alone", name)
 
-    def of_truth(self):
-        """Agreement of incidents with faults over the true lines, as each agent has them."""
-        truth = self.stream.truth
+    def of_truth(self, without=None):
+        """Agreement of incidents with faults over the true lines, as each agent has them; one fault may be left out."""
+        truth = {name: fault for name, fault in self.stream.truth.items() if fault != without}
         return {agent: adjusted_rand_index((fault, self.group(name, agent)) for name, fault in truth.items()) for agent in self.names}
+
+    def behind(self, other, without=None):
+        """How much less than the other fleet's its incidents agree with the faults, as the worst of its agents has them."""
+        return min(other.of_truth(without).values()) - min(self.of_truth(without).values())
+
+    def behind_but_for_one(self, other):
+        """The same, and which fault it is, where the one is left out that tells most against this fleet."""
+        return min((self.behind(other, fault), fault) for fault in set(self.stream.truth.values()))
 
     def among(self):
         """The least agreement of two agents, over every record."""
@@ -170,6 +178,7 @@ def table(fleets, beside=None):
         rows["ARI with the faults"].append(", ".join(f"{value:.4f}" for value in truth.values()))
         rows["ARI between agents"].append(f"{one.among():.4f}" if len(one.names) > 1 else "")
         rows["ARI with the other: true lines, all in incidents"].append("{:.4f}, {:.4f}".format(*one.with_other(other)) if other else "")
+        rows["behind the other's: all faults, all but one"].append("{:.4f}, {:.4f} ({})".format(one.behind(other), *one.behind_but_for_one(other)) if other else "")
         for what, metric in CLUSTER.items():
             value = one.counted(metric)
             rows[what].append("" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.3f}")

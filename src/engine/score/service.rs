@@ -73,6 +73,12 @@ impl Services {
         (self.all.len() < MAX_SERVICES).then(|| self.of(&Arc::from(name)))
     }
 
+    /// What is usual in each.
+    pub(super) fn calibrations(&self) -> impl Iterator<Item = (ServiceId, &Calibration)> {
+        let all = self.all.iter().enumerate();
+        all.map(|(place, service)| (ServiceId(place as u32), &service.calibration))
+    }
+
     pub(super) fn get(&self, id: ServiceId) -> Option<&Service> {
         self.all.get(id.0 as usize)
     }

@@ -13,6 +13,7 @@ mod messages;
 mod model;
 mod queue;
 mod telling;
+mod usual;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use messages::ServiceFact;
 pub use messages::{Fact, Knowledge, OpinionFact, SaidFact};
 use model::Waiting;
 use queue::{Queue, Rank, Subject};
+use usual::Usual;
 
 /// The time of an anomalous episode is told again when it is this much later: elsewhere it goes on for as long as an episode may pause.
 const STEP_NANO: u64 = 30 * 1_000_000_000;
@@ -58,6 +60,7 @@ pub(super) struct Shared {
     templates: BTreeMap<TemplateKey, ToldTemplate>,
     series: BTreeMap<(TemplateKey, ServiceId), ToldSeries>,
     services: BTreeMap<ServiceId, ServiceFact>,
+    usual: Usual,
     stream_unix_nano: u64,
     /// Rank of the model that the memory has, and of the one that judges here, where that was heard of.
     told_model: Option<(u32, u64)>,
@@ -148,6 +151,7 @@ impl Shared {
         let has_grown = has_grown(before.known, series.known) || has_passed(earlier, later, is_anomalous);
         if has_turned || is_restless || has_grown_by(before.service_records, service.records) {
             self.queue.note(Subject::Service(place.1), Rank::Episodes);
+            self.queue.note(Subject::Usual(place.1), Rank::Episodes);
         }
         if goes_on && !has_grown {
             return;
@@ -225,6 +229,7 @@ impl Scorer {
             templates: BTreeMap::new(),
             series: BTreeMap::new(),
             services: BTreeMap::new(),
+            usual: Usual::of(self.services.calibrations()),
             stream_unix_nano: 0,
             told_model: None,
             own_model: None,

@@ -46,6 +46,7 @@ impl Scorer {
             Fact::Service(fact) => self.hear_service(fact),
             Fact::Stream(fact) => self.hear_stream(&fact),
             Fact::Model(fact) => heard.generation = self.hear_model(fact),
+            Fact::Usual(fact) => self.hear_usual(&fact),
             Fact::Opinion(_) => {}
         }
         self.make_room();

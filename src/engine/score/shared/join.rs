@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::messages::{
     EpisodeFact, Fact, FlaggedFact, ModelFact, OpinionFact, SeriesFact, ServiceFact, StreamFact, TemplateFact,
-    UnrestFact,
+    UnrestFact, UsualFact,
 };
 use crate::engine::score::service::LATEST_PLAIN_OPENINGS;
 
@@ -29,6 +29,7 @@ impl Fact {
             (Self::Stream(one), Self::Stream(other)) => Self::Stream(one.join(other)),
             (Self::Model(one), Self::Model(other)) => Self::Model(one.join(other)),
             (Self::Opinion(one), Self::Opinion(other)) => Self::Opinion(one.join(other)),
+            (Self::Usual(one), Self::Usual(other)) => Self::Usual(one.join(other)),
             (one, other) => greater(one, other, |it| it.encoded()),
         }
     }
@@ -124,6 +125,13 @@ impl EpisodeFact {
             self.turns,
             self.encode_to_vec(),
         )
+    }
+}
+
+impl UsualFact {
+    /// The later of two that one agent wrote.
+    fn join(self, other: Self) -> Self {
+        greater(self, other, |it| (it.unit_count, it.record_count, it.encode_to_vec()))
     }
 }
 
@@ -295,6 +303,13 @@ mod tests {
     }
 
     prop_compose! {
+        fn usual()(units in vec(0..3i32, 0..3), unit_count in 0..3u64, record_count in 0..3u64) -> Fact {
+            let units = units.into_iter().map(|unit| unit as f32).collect();
+            Fact::Usual(UsualFact { service: "shop".to_owned(), agent: 3, units, unit_count, record_count })
+        }
+    }
+
+    prop_compose! {
         fn opinion()(time_unix_nano in time(), said in option::of((1..4u32, word()))) -> Fact {
             let said = said.map(|(opinion, comment)| SaidFact { opinion, comment, ..SaidFact::default() });
             Fact::Opinion(OpinionFact { template: 7, service: None, time_unix_nano, said })
@@ -309,6 +324,7 @@ mod tests {
             (stream(), stream(), stream()),
             (model(), model(), model()),
             (opinion(), opinion(), opinion()),
+            (usual(), usual(), usual()),
         ]
     }
 

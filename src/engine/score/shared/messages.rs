@@ -31,7 +31,7 @@ pub struct Knowledge {
     /// A hash of the sentence model's version; 0 where it makes no difference.
     #[prost(fixed64, tag = "3")]
     model: u64,
-    #[prost(oneof = "Fact", tags = "4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Fact", tags = "4, 5, 6, 7, 8, 9, 10")]
     fact: Option<Fact>,
 }
 
@@ -56,6 +56,9 @@ pub enum Fact {
     /// What a person said.
     #[prost(message, tag = "9")]
     Opinion(OpinionFact),
+    /// What is usual in a service, by one agent.
+    #[prost(message, tag = "10")]
+    Usual(UsualFact),
 }
 
 /// A template.
@@ -159,6 +162,23 @@ pub struct UnrestFact {
     pub(super) level: f64,
     #[prost(fixed64, tag = "3")]
     pub(super) at_unix_nano: u64,
+}
+
+/// What one agent adds to the calibration of a service: only that agent writes it, so there is nothing to join but its latest.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UsualFact {
+    #[prost(string, tag = "1")]
+    pub(super) service: String,
+    #[prost(fixed64, tag = "2")]
+    pub(super) agent: u64,
+    /// Scores of its latest units, in order of time.
+    #[prost(float, repeated, tag = "3")]
+    pub(super) units: Vec<f32>,
+    /// Units and records in all.
+    #[prost(uint64, tag = "4")]
+    pub(super) unit_count: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) record_count: u64,
 }
 
 /// A tenant's stream as a whole, for whoever is new to it.
@@ -311,6 +331,7 @@ impl Knowledge {
             Some(Fact::Template(it)) => key.push_str(&format!("/{:016x}", it.key)),
             Some(Fact::Series(it)) => key.push_str(&format!("/{:016x}/{}", it.template, readable(&it.service))),
             Some(Fact::Service(it)) => key.push_str(&format!("/{}", readable(&it.service))),
+            Some(Fact::Usual(it)) => key.push_str(&format!("/{:016x}/{}", it.agent, readable(&it.service))),
             Some(Fact::Opinion(it)) => {
                 let service = it.service.as_deref().map(|name| format!("={}", readable(name)));
                 key.push_str(&format!("/{:016x}/{}", it.template, service.as_deref().unwrap_or("-")));
@@ -357,6 +378,7 @@ impl Fact {
             Self::Stream(_) => "stream",
             Self::Model(_) => "model",
             Self::Opinion(_) => "opinion",
+            Self::Usual(_) => "usual",
         }
     }
 
@@ -389,6 +411,7 @@ impl Fact {
                     && parts.iter().all(|part| part.iter().all(|value| value.is_finite()))
             }
             Self::Opinion(_) => true,
+            Self::Usual(it) => it.units.iter().all(|unit| unit.is_finite()),
         }
     }
 }

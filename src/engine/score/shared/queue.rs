@@ -26,6 +26,7 @@ pub(super) enum Subject {
     Stream,
     Model,
     Service(ServiceId),
+    Usual(ServiceId),
     Template(TemplateKey),
     Series(TemplateKey, ServiceId),
 }

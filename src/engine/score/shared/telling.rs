@@ -69,6 +69,7 @@ impl Scorer {
                 shared.services.insert(id, fact.clone());
                 Some(Fact::Service(fact))
             }
+            Subject::Usual(id) => self.usual_fact(shared, id).map(Fact::Usual),
             Subject::Template(key) => {
                 let told = shared.templates.get(&key).copied().unwrap_or_default();
                 let fact = self.template_fact(shared.keeps_text, key)?;

@@ -1,0 +1,230 @@
+//! How strong news has to be in a service, by what all agents have had of it.
+//!
+//! What enters: the units of calibrations, one by one, here; what other agents say of theirs. What leaves: what this agent adds, for the
+//! others. Promises: each unit counts once in every agent's calibration of the service, so that with a part of the stream the bar is that
+//! of the whole; bounded. Absent on purpose: the bar itself (`calibration`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{
+    super::{Scorer, ServiceId, calibration::Calibration},
+    Rank, Shared, Subject, has_grown_by,
+    messages::UsualFact,
+};
+
+/// Units that are told at a time: the latest.
+const MAX_UNITS: usize = 32;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Usual {
+    /// What this agent has added, by service.
+    own: BTreeMap<ServiceId, Own>,
+    /// Units and records that are counted here of those that other agents have told.
+    heard: BTreeMap<(ServiceId, u64), (u64, u64)>,
+    /// Services whose calibration was kept: it has most of what others had told by then.
+    kept: BTreeSet<ServiceId>,
+}
+
+/// What this agent has added to the calibration of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Own {
+    units: VecDeque<f32>,
+    unit_count: u64,
+    record_count: u64,
+    /// Units and records of it that the memory has.
+    told: (u64, u64),
+    /// What the memory had of it before this agent was started is in it.
+    is_whole: bool,
+}
+
+impl Usual {
+    /// Begins with these calibrations, which were kept.
+    pub(super) fn of<'a>(services: impl Iterator<Item = (ServiceId, &'a Calibration)>) -> Self {
+        Self {
+            kept: services
+                .filter(|(_, kept)| kept.record_count > 0)
+                .map(|(id, _)| id)
+                .collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Shared {
+    /// A record of a service was judged here; with the score of the unit that it began, if it did.
+    pub(in crate::engine::score) fn counted(&mut self, id: ServiceId, unit: Option<f32>) {
+        let own = self.usual.own.entry(id).or_default();
+        own.record_count += 1;
+        let Some(unit) = unit else { return };
+        own.unit_count += 1;
+        if own.units.len() == MAX_UNITS {
+            own.units.pop_front();
+        }
+        own.units.push_back(unit);
+        self.queue.note(Subject::Usual(id), Rank::Episodes);
+    }
+}
+
+impl Scorer {
+    /// What this agent adds to what is usual in a service; `None` where that was told.
+    pub(super) fn usual_fact(&self, shared: &mut Shared, id: ServiceId) -> Option<UsualFact> {
+        let service = self.services.get(id)?.name.to_string();
+        let own = shared.usual.own.get_mut(&id)?;
+        let (units, records) = own.told;
+        if own.unit_count <= units && !has_grown_by(records, own.record_count) {
+            return None;
+        }
+        own.told = (own.unit_count, own.record_count);
+        Some(UsualFact {
+            service,
+            agent: shared.agent,
+            units: own.units.iter().copied().collect(),
+            unit_count: own.unit_count,
+            record_count: own.record_count,
+        })
+    }
+
+    pub(super) fn hear_usual(&mut self, heard: &UsualFact) {
+        let Some(id) = self.services.heard_of(&heard.service) else {
+            return;
+        };
+        let (Some(shared), Some(service)) = (&mut self.shared, self.services.get_mut(id)) else {
+            return;
+        };
+        let is_kept = shared.usual.kept.contains(&id);
+        let mut before = shared.usual.heard.get(&(id, heard.agent)).copied();
+        if heard.agent == shared.agent {
+            let own = shared.usual.own.entry(id).or_default();
+            if std::mem::replace(&mut own.is_whole, true) || heard.unit_count <= own.told.0 {
+                return;
+            }
+            own.unit_count += heard.unit_count;
+            own.record_count += heard.record_count;
+            own.told = (heard.unit_count, heard.record_count);
+            before = None;
+        } else {
+            let counted = before.unwrap_or_default();
+            let counted = (counted.0.max(heard.unit_count), counted.1.max(heard.record_count));
+            shared.usual.heard.insert((id, heard.agent), counted);
+        }
+        if before.is_none() && is_kept {
+            return;
+        }
+        let (units, records) = before.unwrap_or_default();
+        let more_records = heard.record_count.saturating_sub(records);
+        let more = heard.unit_count.saturating_sub(units);
+        let latest = usize::try_from(more).unwrap_or(usize::MAX).min(heard.units.len());
+        let latest = heard.units.get(heard.units.len() - latest..).unwrap_or_default();
+        let unsaid = more - latest.len() as u64;
+        // Whoever is new has what was usual in the stream as a whole from what is told of that.
+        let whole = before.is_some().then_some(&mut self.calibration);
+        for calibration in std::iter::once(&mut service.calibration).chain(whole) {
+            latest.iter().for_each(|unit| calibration.push(*unit));
+            calibration.unit_count += unsaid;
+            calibration.record_count += more_records;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::super::super::Settings;
+    use super::super::Fact;
+    use super::*;
+
+    fn agent(name: u64) -> Scorer {
+        let mut scorer = Scorer::new(Settings::default());
+        scorer.services.of(&Arc::from("shop"));
+        scorer.share(name, true);
+        scorer
+    }
+
+    /// As the judge counts a record that begins a unit.
+    fn unit(scorer: &mut Scorer, score: f32) {
+        let id = ServiceId(0);
+        let service = scorer.services.get_mut(id).unwrap();
+        for calibration in [&mut service.calibration, &mut scorer.calibration] {
+            calibration.push(score);
+            calibration.count();
+        }
+        scorer.shared.as_mut().unwrap().counted(id, Some(score));
+    }
+
+    fn told(agents: &mut [Scorer]) -> Vec<Fact> {
+        let told: Vec<Fact> = agents.iter_mut().flat_map(|agent| agent.drain_knowledge(99)).collect();
+        for fact in &told {
+            agents.iter_mut().for_each(|agent| drop(agent.hear(fact.clone())));
+        }
+        told
+    }
+
+    fn bar(scorer: &Scorer) -> (u64, u64, Vec<f32>) {
+        let calibration = &scorer.services.get(ServiceId(0)).unwrap().calibration;
+        let mut units: Vec<f32> = calibration.units.iter().copied().collect();
+        units.sort_by(f32::total_cmp);
+        (calibration.unit_count, calibration.record_count, units)
+    }
+
+    /// Three agents, `count` units dealt to them; and the facts that a memory has afterwards.
+    fn three(count: u16) -> (Vec<Scorer>, Vec<Fact>) {
+        let mut agents: Vec<Scorer> = (1..=3).map(agent).collect();
+        let mut kept = Vec::new();
+        for n in 0..count {
+            unit(&mut agents[usize::from(n % 3)], f32::from(n));
+            kept.extend(told(&mut agents));
+        }
+        (agents, kept)
+    }
+
+    #[test]
+    fn the_bar_of_a_part_is_that_of_the_whole() {
+        let (agents, _) = three(90);
+        let whole: Vec<f32> = (0..90u8).map(f32::from).collect();
+        for agent in &agents {
+            assert_eq!(bar(agent), (90, 90, whole.clone()));
+            assert_eq!(
+                agent.shared.as_ref().unwrap().queue.len(),
+                0,
+                "nothing heard is told back"
+            );
+        }
+    }
+
+    /// Whoever is new takes the latest of everybody; whoever comes back with what it kept counts nothing again, and what it adds then is
+    /// heard by all.
+    #[test]
+    fn comings_and_returns_count_nothing_twice() {
+        let (agents, kept) = three(150);
+        let hear_all = |scorer: &mut Scorer| {
+            // What is kept of each key is the latest, but in whatever order.
+            kept.iter()
+                .rev()
+                .take(3)
+                .for_each(|fact| drop(scorer.hear(fact.clone())));
+        };
+        let mut new = agent(4);
+        hear_all(&mut new);
+        let (unit_count, record_count, units) = bar(&new);
+        assert_eq!((unit_count, record_count, units.len()), (150, 150, 3 * MAX_UNITS));
+        let mut lost = agent(1);
+        hear_all(&mut lost);
+        assert_eq!(bar(&lost), bar(&new), "it had its own part, and lost it");
+
+        let mut back = agents[0].clone();
+        back.share(1, true);
+        hear_all(&mut back);
+        assert_eq!(bar(&back), bar(&agents[0]));
+        for mut returned in [back, lost] {
+            let before = bar(&new).0;
+            unit(&mut returned, 1000.0);
+            let mut both = [returned, new.clone()];
+            told(&mut both);
+            assert_eq!(bar(&both[1]).0, before + 1);
+            assert_eq!(bar(&both[1]).2.last(), Some(&1000.0));
+        }
+    }
+}
