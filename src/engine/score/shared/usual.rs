@@ -99,8 +99,8 @@ impl Scorer {
             if std::mem::replace(&mut own.is_whole, true) || heard.unit_count <= own.told.0 {
                 return;
             }
-            own.unit_count += heard.unit_count;
-            own.record_count += heard.record_count;
+            own.unit_count = own.unit_count.saturating_add(heard.unit_count);
+            own.record_count = own.record_count.saturating_add(heard.record_count);
             own.told = (heard.unit_count, heard.record_count);
             before = None;
         } else {
@@ -121,8 +121,8 @@ impl Scorer {
         let whole = before.is_some().then_some(&mut self.calibration);
         for calibration in std::iter::once(&mut service.calibration).chain(whole) {
             latest.iter().for_each(|unit| calibration.push(*unit));
-            calibration.unit_count += unsaid;
-            calibration.record_count += more_records;
+            calibration.unit_count = calibration.unit_count.saturating_add(unsaid);
+            calibration.record_count = calibration.record_count.saturating_add(more_records);
         }
     }
 }
