@@ -174,7 +174,7 @@ mod tests {
         let mut agents: Vec<Scorer> = (1..=3).map(agent).collect();
         let mut kept = Vec::new();
         for n in 0..count {
-            unit(&mut agents[usize::from(n % 3)], f32::from(n));
+            unit(agents.get_mut(usize::from(n % 3)).unwrap(), f32::from(n));
             kept.extend(told(&mut agents));
         }
         (agents, kept)
@@ -214,17 +214,18 @@ mod tests {
         hear_all(&mut lost);
         assert_eq!(bar(&lost), bar(&new), "it had its own part, and lost it");
 
-        let mut back = agents[0].clone();
+        let first = agents.first().unwrap();
+        let mut back = first.clone();
         back.share(1, true);
         hear_all(&mut back);
-        assert_eq!(bar(&back), bar(&agents[0]));
+        assert_eq!(bar(&back), bar(first));
         for mut returned in [back, lost] {
             let before = bar(&new).0;
             unit(&mut returned, 1000.0);
             let mut both = [returned, new.clone()];
             told(&mut both);
-            assert_eq!(bar(&both[1]).0, before + 1);
-            assert_eq!(bar(&both[1]).2.last(), Some(&1000.0));
+            let [_, (unit_count, _, units)] = both.each_ref().map(bar);
+            assert_eq!((unit_count, units.last()), (before + 1, Some(&1000.0)));
         }
     }
 }
