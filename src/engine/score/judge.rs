@@ -282,8 +282,7 @@ impl Scorer {
             series.known += 1.0;
         }
         // What may be an anomaly says nothing of what is usual; only the tail of the rest does.
-        let is_unit = begins && judged.is_some() && is_learned && log_odds < 0.0;
-        if is_unit {
+        if begins && judged.is_some() && is_learned && log_odds < 0.0 {
             let ranked = self.calibration.units.len() >= MIN_UNITS;
             if ranked && self.drift.bet(self.calibration.rank(evidence.news)) {
                 self.notes.push(Note::Drift);
@@ -292,6 +291,9 @@ impl Scorer {
             }
             service.calibration.push(evidence.news as f32);
             self.calibration.push(evidence.news as f32);
+            if let Some(shared) = &mut self.shared {
+                shared.began_unit(id, evidence.news as f32);
+            }
         }
         service.calibration.count();
         self.calibration.count();
@@ -302,7 +304,6 @@ impl Scorer {
             .count(time_unix_nano, first_sight && failing < failure::HARMLESS);
         if let (Some(shared), Some(before)) = (&mut self.shared, before) {
             let is_restless = service.unrest.level > level;
-            shared.counted(id, is_unit.then_some(evidence.news as f32));
             shared.saw((key, id), &before, template, series, service, is_restless);
         }
         (judged.is_some() || anomaly.is_some()).then_some(Judgement {

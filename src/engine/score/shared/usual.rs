@@ -20,10 +20,12 @@ const MAX_UNITS: usize = 32;
 pub(super) struct Usual {
     /// What this agent has added, by service.
     own: BTreeMap<ServiceId, Own>,
-    /// Units and records that are counted here of those that other agents have told.
+    /// Units and records that other agents have told.
     heard: BTreeMap<(ServiceId, u64), (u64, u64)>,
     /// Services whose calibration was kept: it has most of what others had told by then.
     kept: BTreeSet<ServiceId>,
+    /// Records in each calibration that were kept or heard of: the others were said here since.
+    not_here: BTreeMap<ServiceId, u64>,
 }
 
 /// What this agent has added to the calibration of a service.
@@ -31,37 +33,36 @@ pub(super) struct Usual {
 struct Own {
     units: VecDeque<f32>,
     unit_count: u64,
-    record_count: u64,
+    /// Records before it was started, as the memory had them.
+    records_before: u64,
     /// Units and records of it that the memory has.
     told: (u64, u64),
-    /// What the memory had of it before this agent was started is in it.
+    /// What the memory had of it before it was started is in it.
     is_whole: bool,
 }
 
 impl Usual {
     /// Begins with these calibrations, which were kept.
     pub(super) fn of<'a>(services: impl Iterator<Item = (ServiceId, &'a Calibration)>) -> Self {
+        let kept = services.map(|(id, kept)| (id, kept.record_count));
+        let not_here: BTreeMap<ServiceId, u64> = kept.filter(|(_, records)| *records > 0).collect();
         Self {
-            kept: services
-                .filter(|(_, kept)| kept.record_count > 0)
-                .map(|(id, _)| id)
-                .collect(),
+            kept: not_here.keys().copied().collect(),
+            not_here,
             ..Self::default()
         }
     }
 }
 
 impl Shared {
-    /// A record of a service was judged here; with the score of the unit that it began, if it did.
-    pub(in crate::engine::score) fn counted(&mut self, id: ServiceId, unit: Option<f32>) {
+    /// A record that was judged here began a unit of this score.
+    pub(in crate::engine::score) fn began_unit(&mut self, id: ServiceId, score: f32) {
         let own = self.usual.own.entry(id).or_default();
-        own.record_count += 1;
-        let Some(unit) = unit else { return };
         own.unit_count += 1;
         if own.units.len() == MAX_UNITS {
             own.units.pop_front();
         }
-        own.units.push_back(unit);
+        own.units.push_back(score);
         self.queue.note(Subject::Usual(id), Rank::Episodes);
     }
 }
@@ -69,19 +70,22 @@ impl Shared {
 impl Scorer {
     /// What this agent adds to what is usual in a service; `None` where that was told.
     pub(super) fn usual_fact(&self, shared: &mut Shared, id: ServiceId) -> Option<UsualFact> {
-        let service = self.services.get(id)?.name.to_string();
-        let own = shared.usual.own.get_mut(&id)?;
+        let service = self.services.get(id)?;
+        let not_here = shared.usual.not_here.get(&id).copied().unwrap_or_default();
+        let own = shared.usual.own.entry(id).or_default();
+        let here = service.calibration.record_count.saturating_sub(not_here);
+        let record_count = own.records_before.saturating_add(here);
         let (units, records) = own.told;
-        if own.unit_count <= units && !has_grown_by(records, own.record_count) {
+        if own.unit_count <= units && !has_grown_by(records, record_count) {
             return None;
         }
-        own.told = (own.unit_count, own.record_count);
+        own.told = (own.unit_count, record_count);
         Some(UsualFact {
-            service,
+            service: service.name.to_string(),
             agent: shared.agent,
             units: own.units.iter().copied().collect(),
             unit_count: own.unit_count,
-            record_count: own.record_count,
+            record_count,
         })
     }
 
@@ -92,23 +96,23 @@ impl Scorer {
         let (Some(shared), Some(service)) = (&mut self.shared, self.services.get_mut(id)) else {
             return;
         };
-        let is_kept = shared.usual.kept.contains(&id);
-        let mut before = shared.usual.heard.get(&(id, heard.agent)).copied();
+        let usual = &mut shared.usual;
+        let mut before = None;
         if heard.agent == shared.agent {
-            let own = shared.usual.own.entry(id).or_default();
+            let own = usual.own.entry(id).or_default();
             if std::mem::replace(&mut own.is_whole, true) || heard.unit_count <= own.told.0 {
                 return;
             }
             own.unit_count = own.unit_count.saturating_add(heard.unit_count);
-            own.record_count = own.record_count.saturating_add(heard.record_count);
+            own.records_before = heard.record_count;
             own.told = (heard.unit_count, heard.record_count);
-            before = None;
         } else {
-            let counted = before.unwrap_or_default();
-            let counted = (counted.0.max(heard.unit_count), counted.1.max(heard.record_count));
-            shared.usual.heard.insert((id, heard.agent), counted);
+            before = usual.heard.get(&(id, heard.agent)).copied();
+            let (units, records) = before.unwrap_or_default();
+            let counted = (units.max(heard.unit_count), records.max(heard.record_count));
+            usual.heard.insert((id, heard.agent), counted);
         }
-        if before.is_none() && is_kept {
+        if before.is_none() && usual.kept.contains(&id) {
             return;
         }
         let (units, records) = before.unwrap_or_default();
@@ -117,6 +121,8 @@ impl Scorer {
         let latest = usize::try_from(more).unwrap_or(usize::MAX).min(heard.units.len());
         let latest = heard.units.get(heard.units.len() - latest..).unwrap_or_default();
         let unsaid = more - latest.len() as u64;
+        let not_here = usual.not_here.entry(id).or_default();
+        *not_here = not_here.saturating_add(more_records);
         // Whoever is new has what was usual in the stream as a whole from what is told of that.
         let whole = before.is_some().then_some(&mut self.calibration);
         for calibration in std::iter::once(&mut service.calibration).chain(whole) {
@@ -151,7 +157,7 @@ mod tests {
             calibration.push(score);
             calibration.count();
         }
-        scorer.shared.as_mut().unwrap().counted(id, Some(score));
+        scorer.shared.as_mut().unwrap().began_unit(id, score);
     }
 
     fn told(agents: &mut [Scorer]) -> Vec<Fact> {
