@@ -12,9 +12,9 @@ What one service says at one instant stays in one request (`whole` in fleet/stre
 stack trace is three agents' bursts, and 84 % of overlap60's true lines are marked instead of 88 %.
 
 Not held to: that one agent's own figures repeat to the record. Of the same stream it marks some ten records of two thousand only once. In
-overlap60 one line is as often marked as not (its score is .50, so is the bar), and decides whether all 125 records of a fault join the
-incident before it: one agent's agreement with the faults is .78 or .85, and so is that of three. So the fault that tells most against
-three is left out there where they are held to as much as one agent's, and all faults are held to less.
+overlap60 one line, whose score is the bar's .50 within .1, is marked in some runs and not in others, and decides whether all 125 records of a
+fault join the incident before it: one agent's agreement with the faults is .78 or .85, and so is that of three. So with all faults no single
+run can be held to the target of .02; without the fault that tells most against three it is.
 
 Needs HARBINGER_BIN (default target/release/harbinger, built with the feature kafka), Kafka (KAFKA_DIR, default
 target/integration/kafka), Java 17 and target/integration/python. `python3 -m fleet` prints all figures.
@@ -33,7 +33,7 @@ from processes import Stage
 # Times as fast as it happened. The stream waits where an agent would not be so far behind in life.
 SPEED = 25
 # How much less the incidents of three may agree with the faults than those of one; and with all of overlap60's, see above.
-ARI_TOLERANCE, OVERLAP60_ARI_TOLERANCE = 0.02, 0.1
+ARI_TOLERANCE, OVERLAP60_ARI_TOLERANCE = 0.02, 0.07
 # How much three may mark less, or more, than one: as a share of the true lines; of the others; of what one marks, records and templates.
 # Measured, in seven runs: true lines .01 to .08 less, others .002 less at most, records 2 to 9 % and templates 1 to 25 % less.
 RECALL_TOLERANCE, FALSE_TOLERANCE = 0.10, 0.003

@@ -14,8 +14,6 @@ from itertools import combinations
 from chaos import wire
 
 BOOL, STRING = 2, 1  # of AnyValue
-# `incidents.min_records`: of a smaller one nobody is told.
-MIN_RECORDS = 3
 
 
 def adjusted_rand_index(pairs):
@@ -85,10 +83,8 @@ class Figures:
 
     @property
     def unknown(self):
-        """Ids that were written and that some agent does not know, but for those of incidents so small that they are forgotten when over."""
-        records = Counter(record.incident for record in self.records.values() if record.anomalous)
-        told = (one for one in self.ids if records[one] >= MIN_RECORDS)
-        return {one for one in told if any(one not in names for names in self.names.values())}
+        """Ids that were written and that some agent does not know."""
+        return {one for one in self.ids if any(one not in names for names in self.names.values())}
 
     def group(self, name, agent):
         """What a record is part of, as this agent has it."""
