@@ -68,6 +68,13 @@ struct Handed {
     is_cut: bool,
 }
 
+/// How far all was accepted. What is stored is committed, and what is committed never comes again: so nothing behind a cut is ever
+/// stored, whatever was accepted of it.
+#[derive(Default)]
+struct Progress {
+    is_cut: bool,
+}
+
 /// Why a request did not go on.
 enum Stop {
     /// Nobody will ever take it.
@@ -93,26 +100,21 @@ impl Lane {
     /// Hands on until `end`.
     pub async fn run(mut self, mut end: watch::Receiver<bool>) {
         let mut under_way = FuturesOrdered::new();
+        let mut progress = Progress::default();
         let of_attempts = end.clone();
         loop {
             let has_room = under_way.len() < UNDER_WAY;
             tokio::select! {
                 biased;
                 _ = end.wait_for(|is_over| *is_over) => break,
-                Some(handed) = under_way.next() => {
-                    if self.store(&handed) {
-                        break;
-                    }
-                }
+                Some(handed) = under_way.next() => self.store(progress.after(&handed)),
                 messages = self.gather(), if has_room => {
                     under_way.push_back(hand_on(Arc::clone(&self.way), messages, of_attempts.clone()));
                 }
             }
         }
         while let Some(handed) = under_way.next().await {
-            if self.store(&handed) {
-                break;
-            }
+            self.store(progress.after(&handed));
         }
     }
 
@@ -157,16 +159,24 @@ impl Lane {
         messages
     }
 
-    /// Keeps how far we are, to be committed; says whether that was all.
-    fn store(&self, handed: &Handed) -> bool {
+    /// Keeps how far we are, to be committed.
+    fn store(&self, up_to: Option<i64>) {
         let Way { topic, partition, .. } = &*self.way;
-        if let (Some(offset), Some(consumer)) = (handed.up_to, self.consumer.upgrade()) {
+        if let (Some(offset), Some(consumer)) = (up_to, self.consumer.upgrade()) {
             // It fails where the partition has been lost meanwhile: then another member does these again.
             if let Err(problem) = consumer.store_offset(topic, *partition, offset) {
                 tracing::debug!(topic, partition, offset, "not stored: {problem}");
             }
         }
-        handed.is_cut
+    }
+}
+
+impl Progress {
+    /// The offset to be stored after what was handed on, in order.
+    fn after(&mut self, handed: &Handed) -> Option<i64> {
+        let up_to = handed.up_to.filter(|_| !self.is_cut);
+        self.is_cut |= handed.is_cut;
+        up_to
     }
 }
 
@@ -284,5 +294,26 @@ impl Way {
             metadata = Metadata::printable(headers.iter().copied());
         }
         (header_extraction.attributes(&headers), metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end may be seen by a request before it is seen by its partition: what was accepted behind that request is then still to come.
+    #[test]
+    fn nothing_behind_a_cut_is_stored() {
+        let mut progress = Progress::default();
+        let mut after = |up_to, is_cut| progress.after(&Handed { up_to, is_cut });
+        assert_eq!(after(Some(1), false), Some(1));
+        assert_eq!(
+            after(Some(4), true),
+            Some(4),
+            "what came before the message that stands"
+        );
+        assert_eq!(after(Some(9), false), None);
+        assert_eq!(after(None, true), None);
+        assert_eq!(after(Some(12), false), None);
     }
 }
