@@ -65,6 +65,12 @@ impl Calibration {
         self.unit_count += 1;
     }
 
+    /// So many more units, of which the scores are not known, and records.
+    pub fn add_counts(&mut self, units: u64, records: u64) {
+        self.unit_count = self.unit_count.saturating_add(units);
+        self.record_count = self.record_count.saturating_add(records);
+    }
+
     /// Forgets the older half: what was usual has changed.
     pub fn forget_half(&mut self) {
         self.units.drain(..self.units.len() / 2);

@@ -2,7 +2,9 @@
 //! exchangeable; when they crowd at the strange end, a bet against it wins.
 //!
 //! The betting martingale `Π ε·p^(ε−1)` (Vovk, Nouretdinov and Gammerman, 2003) with ε = ½, restarted whenever it falls
-//! below 1 (a CUSUM, Page 1954). Promises: deterministic. Absent on purpose: what follows, see `mod`.
+//! below 1 (a CUSUM, Page 1954). Promises: deterministic. Absent on purpose: the training that follows, see `mod`.
+
+use super::{calibration::Calibration, judge::MIN_UNITS};
 
 /// Exponent of the bet.
 const EPSILON: f64 = 0.5;
@@ -17,8 +19,19 @@ pub(super) struct Drift {
 }
 
 impl Drift {
+    /// Bets on the score of one more unit of the stream and takes it into what is usual there; true when the stream has changed: then the
+    /// older half of that is forgotten.
+    pub(super) fn takes_in(&mut self, score: f64, stream: &mut Calibration) -> bool {
+        let has_changed = stream.units.len() >= MIN_UNITS && self.bet(stream.rank(score));
+        if has_changed {
+            stream.forget_half();
+        }
+        stream.push(score as f32);
+        has_changed
+    }
+
     /// Bets on one rank, 0 (strangest) to 1; true when the stake is so large that the stream has changed. Then it starts anew.
-    pub(super) fn bet(&mut self, rank: f64) -> bool {
+    fn bet(&mut self, rank: f64) -> bool {
         let gain = EPSILON.ln() + (EPSILON - 1.0) * rank.clamp(1e-6, 1.0).ln();
         self.log_stake = (self.log_stake + gain).max(0.0);
         let alarm = self.log_stake > ALARM;

@@ -283,14 +283,11 @@ impl Scorer {
         }
         // What may be an anomaly says nothing of what is usual; only the tail of the rest does.
         if begins && judged.is_some() && is_learned && log_odds < 0.0 {
-            let ranked = self.calibration.units.len() >= MIN_UNITS;
-            if ranked && self.drift.bet(self.calibration.rank(evidence.news)) {
+            service.calibration.push(evidence.news as f32);
+            if self.drift.takes_in(evidence.news, &mut self.calibration) {
                 self.notes.push(Note::Drift);
-                self.calibration.forget_half();
                 self.drifted = true;
             }
-            service.calibration.push(evidence.news as f32);
-            self.calibration.push(evidence.news as f32);
             if let Some(shared) = &mut self.shared {
                 shared.began_unit(id, evidence.news as f32);
             }

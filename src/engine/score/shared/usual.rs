@@ -2,13 +2,13 @@
 //!
 //! What enters: the units of calibrations, one by one, here; what other agents say of theirs. What leaves: what this agent adds, for the
 //! others. Promises: no unit counts twice in any agent's calibration of the service, and all count but the earliest of more than
-//! [`MAX_UNITS`] at a time, so that with a part of the stream the bar is that of the whole; what is kept is a few numbers for each service
+//! [`MAX_UNITS`] at a time, so that with a part of the stream the bar is that of the whole, and a change of the whole is noticed; what is kept is a few numbers for each service
 //! and each name that an agent ever had. Absent on purpose: the bar itself (`calibration`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    super::{Scorer, ServiceId, calibration::Calibration},
+    super::{Note, Scorer, ServiceId, calibration::Calibration},
     Rank, Shared, Subject, has_grown_by,
     messages::UsualFact,
 };
@@ -124,12 +124,17 @@ impl Scorer {
         let unsaid = more - latest.len() as u64;
         let not_here = usual.not_here.entry(id).or_default();
         *not_here = not_here.saturating_add(more_records);
+        latest.iter().for_each(|unit| service.calibration.push(*unit));
+        service.calibration.add_counts(unsaid, more_records);
         // Whoever is new has what was usual in the stream as a whole from what is told of that.
-        let whole = before.is_some().then_some(&mut self.calibration);
-        for calibration in std::iter::once(&mut service.calibration).chain(whole) {
-            latest.iter().for_each(|unit| calibration.push(*unit));
-            calibration.unit_count = calibration.unit_count.saturating_add(unsaid);
-            calibration.record_count = calibration.record_count.saturating_add(more_records);
+        if before.is_some() {
+            for unit in latest {
+                if self.drift.takes_in(f64::from(*unit), &mut self.calibration) {
+                    self.notes.push(Note::Drift);
+                    self.drifted = true;
+                }
+            }
+            self.calibration.add_counts(unsaid, more_records);
         }
     }
 }
@@ -154,10 +159,10 @@ mod tests {
     fn unit(scorer: &mut Scorer, score: f32) {
         let id = ServiceId(0);
         let service = scorer.services.get_mut(id).unwrap();
-        for calibration in [&mut service.calibration, &mut scorer.calibration] {
-            calibration.push(score);
-            calibration.count();
-        }
+        service.calibration.push(score);
+        service.calibration.count();
+        scorer.drifted |= scorer.drift.takes_in(f64::from(score), &mut scorer.calibration);
+        scorer.calibration.count();
         scorer.shared.as_mut().unwrap().began_unit(id, score);
     }
 
@@ -199,6 +204,21 @@ mod tests {
                 "nothing heard is told back"
             );
         }
+    }
+
+    /// Of 15 strange units each of three agents has had five, which alone would be no reason.
+    #[test]
+    fn a_change_of_the_whole_is_noticed_by_all() {
+        let mut agents: Vec<Scorer> = (1..=3).map(agent).collect();
+        let mut rng = fastrand::Rng::with_seed(1);
+        for n in 0..315 {
+            let strangeness = if n < 300 { 0.0 } else { 2.0 };
+            let drifted = agents.iter().filter(|agent| agent.drifted).count();
+            assert!(n > 300 || drifted == 0);
+            unit(agents.get_mut(n % 3).unwrap(), strangeness + rng.f32());
+            told(&mut agents);
+        }
+        assert!(agents.iter().all(|agent| agent.drifted));
     }
 
     /// Whoever is new takes the latest of everybody; whoever comes back with what it kept counts nothing again, and what it adds then is
