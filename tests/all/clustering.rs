@@ -271,3 +271,17 @@ async fn while_the_log_is_away_ids_are_an_agents_own_and_become_aliases() {
         assert_eq!(agent.say(10_003, &fault(3)).await, Some(survivor));
     }
 }
+
+/// The first by name trains for all, whether the others' records come to it or not; and it is trained anew where another finds that
+/// what is usual has changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_records_trains_for_those_that_have_them() {
+    let log = Log::default();
+    let idle = Agent::named("idle", &log, DEADLINE);
+    let other = Agent::named("other", &log, DEADLINE);
+    idle.is_with_the_others().await;
+    other.is_with_the_others().await;
+    warm_up(&other.pipeline).await;
+    assert_eq!((idle.metrics.fits.get(), other.metrics.fits.get()), (1, 0));
+    assert!(idle.sink.records().is_empty());
+}

@@ -235,6 +235,22 @@ fn a_model_does_not_wait_for_ever() {
     assert!(is_ready(&patient));
 }
 
+/// Also where it is trained by an agent that had no record itself.
+#[test]
+fn what_was_heard_before_the_first_training_counts_in_all_trainings() {
+    let mut agents = [agent(1), agent(2)];
+    for line in stream(600) {
+        say(&mut agents[1], &line);
+    }
+    exchange(&mut agents);
+    let [idle, _] = &mut agents;
+    let first = idle.take_fit().unwrap().run();
+    let said = first.summary();
+    idle.install(first);
+    let second = idle.force_fit().unwrap().run();
+    assert_eq!(second.summary(), said.replace("generation 1", "generation 2"));
+}
+
 /// Known anywhere, news nowhere; and an anomaly goes on where its next record is read, with its verdict and without a second opening.
 #[test]
 fn what_is_known_elsewhere_is_no_news_and_what_runs_there_goes_on_here() {
