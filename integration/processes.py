@@ -122,11 +122,11 @@ def cpu_s(process):
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-def is_idle(process):
-    """Whether a process takes next to no CPU for half a second: an agent that has loaded its model, embedded and trained."""
-    before = cpu_s(process)
+def is_idle(*processes):
+    """Whether each takes next to no CPU for half a second: an agent that has loaded its model, embedded and trained."""
+    before = [cpu_s(process) for process in processes]
     time.sleep(0.5)
-    return cpu_s(process) - before <= 0.02
+    return all(cpu_s(process) - then <= 0.02 for process, then in zip(processes, before))
 
 
 class Stage:

@@ -28,6 +28,8 @@ PARTITIONS = 6
 AGREEMENT_SECONDS = 30
 # What is only learned from goes so much faster than it happened.
 WARM_SPEED = 60
+# Nor is anything sent that is not embedded yet after so many records, until all are ready: in life the model is as fast as that.
+LEARNED_RECORDS = 100
 # How many seconds of the stream a fleet may be behind before the stream waits for it.
 MOST_BEHIND = 4
 RUNS = itertools.count()
@@ -36,12 +38,12 @@ METRICS = (*CLUSTER.values(), "harbinger_cluster_members")
 
 class Paced(Feed):
     """Feeds a stream as it happened, so many times as fast. `speeds`: (from this second of the stream on, this fast), in order.
-    At the second `hold` it stands until it is told to go on, as after a warm-up. Behind that it waits for whoever among `fleets` is
-    further behind than the stream would let them be in life, as long as `waits` is set."""
+    At the second `hold` it stands until it is told to go on, as after a warm-up. As long as `waits` is set it waits for whoever among
+    `fleets` is further behind than the stream would let them be in life: before that with learning, then with answering."""
 
     def __init__(self, kafka, topic, stream, speeds, hold, fleets):
         super().__init__(kafka, topic, stream, per_second=0)
-        self.fleets, self.waited = fleets, 0.0
+        self.fleets, self.waited, self.unlearned = fleets, 0.0, 0
         self.speeds = speeds
         self.due = self._due()
         self.held_at = next((index for index in range(len(stream.sizes)) if stream.at(index) >= hold), None)
@@ -63,6 +65,8 @@ class Paced(Feed):
         try:
             begin = time.monotonic()
             for index, due in enumerate(self.due):
+                if self.held_at is not None and index < self.held_at and self.waits:
+                    begin += self._learned(index)
                 if index == self.held_at:
                     self.producer.flush()
                     self.holds.set()
@@ -86,6 +90,18 @@ class Paced(Feed):
                 pass
         except Exception as problem:  # not lost with the thread: `stop` raises it
             self.problem = problem
+
+    def _learned(self, index):
+        """Waits, after so many records, until all are embedded, so that a first training is where it is in life; for how many seconds."""
+        self.unlearned += self.plan.sizes[index]
+        if self.unlearned < LEARNED_RECORDS:
+            return 0.0
+        begun, self.unlearned = time.monotonic(), 0
+        self.producer.flush()
+        agents = [agent for fleet in self.fleets for agent in fleet.running()]
+        while not self.stopped.is_set() and not all(agent.is_ready() for agent in agents) and not is_idle(*(agent.process for agent in agents)):
+            pass
+        return time.monotonic() - begun
 
     def somebody_trains(self):
         return any(agent.trains() for fleet in self.fleets for agent in fleet.running())
@@ -177,7 +193,7 @@ class Run:
         for fleet in self.fleets:
             self.stage.wait_until(lambda: self.kafka.lag(fleet.group, self.topic) == 0, f"{fleet.group} has committed the warm-up", fleet.processes())
             self.stage.wait_until(lambda: all(agent.is_ready() for agent in fleet.running()), f"{fleet.group} is ready", fleet.processes())
-            self.stage.wait_until(lambda: all(is_idle(process) for process in fleet.processes()), f"{fleet.group} has embedded what it learned from", fleet.processes())
+            self.stage.wait_until(lambda: is_idle(*fleet.processes()), f"{fleet.group} has embedded what it learned from", fleet.processes())
         self.feed.go_on.set()
 
     def until(self, second):

@@ -195,10 +195,13 @@ impl Members {
     pub fn records_elsewhere(&self, tenant: &Tenant, agent: &str) -> u64 {
         let tenant = TenantName::from(tenant);
         let others = self.by_agent.values().filter(|member| member.agent != agent);
-        others
-            .filter_map(|member| member.part(&tenant))
-            .map(|part| part.records)
-            .sum()
+        others.map(|member| member.records(&tenant)).sum()
+    }
+
+    /// Records of a tenant that this agent has learned from, as far as the log knows.
+    pub fn records_of(&self, tenant: &Tenant, agent: &str) -> u64 {
+        let member = self.by_agent.get(agent);
+        member.map_or(0, |member| member.records(&TenantName::from(tenant)))
     }
 
     /// Whether the log has this entry of the agent, or a later one.
@@ -232,6 +235,10 @@ impl Members {
 impl Member {
     fn part(&self, tenant: &TenantName) -> Option<&Part> {
         self.parts.iter().find(|part| part.tenant.as_ref() == Some(tenant))
+    }
+
+    fn records(&self, tenant: &TenantName) -> u64 {
+        self.part(tenant).map_or(0, |part| part.records)
     }
 }
 

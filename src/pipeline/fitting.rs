@@ -1,6 +1,6 @@
 //! Runs fits in the background, one at a time, and gives their results to the state.
 //!
-//! What enters: the state, whenever something was committed. What leaves: the finished fit, installed as one more
+//! What enters: the state, whenever something was committed, or heard of other agents. What leaves: the finished fit, installed as one more
 //! sequenced input, and a snapshot of it. Promises: a fit never holds a log up; a fit that panics leaves the model that
 //! was there. Absent on purpose: when a fit is due, which the engine decides.
 

@@ -164,6 +164,7 @@ impl Pipeline {
                 state: Arc::clone(&state),
                 memory: Arc::clone(&memory),
                 incidents: Arc::clone(&incidents),
+                fitting: Arc::clone(&fitting),
                 metrics: Arc::clone(&parts.metrics),
                 remember: Box::new(embeddings.keeper()),
             };

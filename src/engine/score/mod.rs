@@ -315,7 +315,7 @@ impl Scorer {
         if self.judge.is_none() {
             self.warm_up_records = match &self.shared {
                 None => fitted.records,
-                Some(_) => self.records,
+                Some(_) => self.warm_up_here(),
             };
             self.calibration = self.calibrated(&fitted);
         }

@@ -280,6 +280,11 @@ impl Scorer {
         self.records.saturating_add(elsewhere.unwrap_or_default())
     }
 
+    /// Records here before the first training, one at least: where none was, what others said before that still counts as usual.
+    pub(super) fn warm_up_here(&self) -> u64 {
+        self.records.max(1)
+    }
+
     pub(super) fn may_train(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.may_train)
     }

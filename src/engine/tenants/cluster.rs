@@ -13,7 +13,7 @@ use std::{
 
 use prost::Message;
 
-use super::{Committed, Tenants};
+use super::{Committed, Phase, Tenants};
 use crate::engine::{
     cluster::{Entry, Member, Members, Section},
     correlate::CorrelatorState,
@@ -101,6 +101,25 @@ impl Tenants {
         let elsewhere = |tenant: &Tenant| cluster.members.records_elsewhere(tenant, &cluster.agent);
         let records = self.states.keys().map(|tenant| (tenant.clone(), elsewhere(tenant)));
         self.set_elsewhere(records.collect(), may_train);
+    }
+
+    /// Whether all wait for a tenant's first training here: how much others have seen is looked at more often.
+    pub fn is_to_train_first(&self) -> bool {
+        self.is_speaker() && self.warming_up().next().is_some()
+    }
+
+    /// Whether a tenant for whose first training all wait has had records of which the log does not know.
+    pub fn has_warmed_up_further(&self) -> bool {
+        let Some(Cluster { members, agent, .. }) = &self.cluster else {
+            return false;
+        };
+        let mut warming = self.warming_up();
+        warming.any(|(tenant, state)| state.records() > members.records_of(tenant, agent))
+    }
+
+    fn warming_up(&self) -> impl Iterator<Item = (&Tenant, &State)> {
+        let shared = self.states.iter().filter(|(tenant, _)| **tenant != Tenant::Overflow);
+        shared.filter(|(_, state)| matches!(state.phase(), Phase::WarmingUp { .. }))
     }
 
     /// Whether this agent speaks for all: also where it is in no cluster, or goes on alone.

@@ -22,10 +22,10 @@ use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{Incidents, Memory, lock};
+use super::{Incidents, Memory, fitting::Fitting, lock};
 use crate::{
     edge::cluster::{Cluster, NotShared},
     engine::{
@@ -42,11 +42,11 @@ use following::Following;
 pub use settings::Settings;
 use written::Pieces;
 
-/// How often an agent tells that it is there.
+/// How often an agent tells that it is there, at least.
 const PRESENT_EVERY: Duration = Duration::from_secs(1);
 /// The wait before an entry is appended again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often what was learned is told.
+/// How often what was learned is told, and how much was while all wait for that to be enough.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Records of the memory that are written at a time.
 const AT_A_TIME: usize = 256;
@@ -62,6 +62,7 @@ pub struct Sharing {
     state: Arc<Mutex<Tenants>>,
     memory: Arc<Memory>,
     incidents: Arc<Incidents>,
+    fitting: Arc<Fitting>,
     metrics: Arc<Metrics>,
     /// There is something to report.
     due: Notify,
@@ -94,6 +95,7 @@ pub(super) struct Within {
     pub(super) state: Arc<Mutex<Tenants>>,
     pub(super) memory: Arc<Memory>,
     pub(super) incidents: Arc<Incidents>,
+    pub(super) fitting: Arc<Fitting>,
     pub(super) metrics: Arc<Metrics>,
     /// Takes an embedding that another agent has made.
     pub(super) remember: Box<Remember>,
@@ -117,6 +119,7 @@ impl Sharing {
             state,
             memory,
             incidents,
+            fitting,
             metrics,
             remember,
         } = within;
@@ -131,6 +134,7 @@ impl Sharing {
             state,
             memory,
             incidents,
+            fitting,
             metrics,
             due: Notify::new(),
             read_back: watch::Sender::new(0),
@@ -178,7 +182,7 @@ impl Sharing {
         ticket: u64,
     ) -> Vec<(Tenant, Vec<Event>)> {
         self.report_soon();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let mut read_back = self.read_back.subscribe();
         let in_time = timeout(self.deadline, read_back.wait_for(|read| *read >= ticket))
             .await
@@ -210,18 +214,34 @@ impl Sharing {
         events
     }
 
+    /// Takes note of what the others have seen, and trains if that makes it due: also an agent that gets no records itself.
+    fn look_around(&self, state: &mut Tenants) {
+        if self.knows_all.load(Ordering::Relaxed) {
+            state.look_around();
+            self.fitting.offer(state);
+        }
+    }
+
     async fn report_for_ever(self: Arc<Self>) {
-        let mut ticks = interval(PRESENT_EVERY);
+        let mut ticks = interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut present_at = Instant::now();
         loop {
-            let present = tokio::select! {
-                () = self.due.notified() => false,
-                _ = ticks.tick() => true,
+            let ticked = tokio::select! {
+                () = self.due.notified() => None,
+                now = ticks.tick() => Some(now),
             };
             let entries = {
                 let mut state = lock(&self.state);
-                if present && self.knows_all.load(Ordering::Relaxed) {
-                    state.look_around();
+                let is_time = ticked.is_some_and(|now| now >= present_at);
+                if is_time || ticked.is_some() && state.is_to_train_first() {
+                    self.look_around(&mut state);
+                }
+                let present = is_time || ticked.is_some() && state.has_warmed_up_further();
+                match ticked {
+                    Some(now) if present => present_at = now + PRESENT_EVERY,
+                    Some(_) => continue,
+                    None => {}
                 }
                 state.entries(present)
             };

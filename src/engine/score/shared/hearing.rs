@@ -70,10 +70,7 @@ impl Scorer {
             became.embedding = Some((key, embedding.clone()));
             Some(embedding)
         };
-        let first_record = match self.judge {
-            None => self.records,
-            Some(_) => u64::MAX,
-        };
+        let first_record = self.first_record_elsewhere();
         let Some(template) = self.templates.hear(key, embedding, first_record) else {
             return became;
         };
@@ -110,15 +107,20 @@ impl Scorer {
         became
     }
 
+    /// Where a template that is heard of counts as usual as what was said here: before the first training all does.
+    fn first_record_elsewhere(&self) -> u64 {
+        match self.judge {
+            None => 0,
+            Some(_) => u64::MAX,
+        }
+    }
+
     fn hear_series(&mut self, heard: SeriesFact) {
         let (Some(id), Some(mut running)) = (self.services.heard_of(&heard.service), heard.episode.clone()) else {
             return;
         };
         let key = TemplateKey(heard.template);
-        let first_record = match self.judge {
-            None => self.records,
-            Some(_) => u64::MAX,
-        };
+        let first_record = self.first_record_elsewhere();
         let template = self.templates.hear(key, || None, first_record);
         let failing = template.map_or(0.0, |template| f64::from(template.failing.unwrap_or(0.0)));
         let (now, is_judged) = (self.passed_records(), self.judge.is_some());

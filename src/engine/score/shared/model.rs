@@ -140,7 +140,7 @@ impl Scorer {
         let bank = known.collect();
         shared.own_model = Some(rank);
         if self.judge.is_none() {
-            self.warm_up_records = self.records;
+            self.warm_up_records = self.warm_up_here();
         }
         self.drifted = false;
         let records = self.all_records();
