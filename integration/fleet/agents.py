@@ -28,10 +28,11 @@ Stored.value = lambda self: self.body
 
 
 class Fleet:
-    """So many agents of one group. `cluster`: the settings of `processors.harbinger.cluster` but for `agent_id`, or None."""
+    """So many agents of one group, which learn from so many records first. `cluster`: the settings of `processors.harbinger.cluster` but for
+    `agent_id`, or None."""
 
-    def __init__(self, stage, kafka, topic, name, group, names, cluster=None):
-        self.name = name
+    def __init__(self, stage, kafka, topic, name, group, names, warm_up_records, cluster=None):
+        self.name, self.warm_up_records = name, warm_up_records
         self.stage, self.kafka, self.topic, self.group, self.cluster = stage, kafka, topic, group, cluster
         self.agents = [Agent(self, name) for name in names]
         self.stored, self.reading = [], threading.Lock()
@@ -99,7 +100,8 @@ class Agent:
     def configuration(self):
         fleet = self.fleet
         # Everything but the model goes many times as fast as it happened; so the model has more time, and more of the processor.
-        mind = {"state": {"directory": str(self.folder / "state")}, "embedding": {"deadline": "25s", "cpu_limit_percentage": 100}}
+        mind = {"state": {"directory": str(self.folder / "state")}, "embedding": {"deadline": "25s", "cpu_limit_percentage": 100},
+                "detection": {"warm_up_records": fleet.warm_up_records}}
         if fleet.cluster is not None:
             mind["cluster"] = fleet.cluster | {"agent_id": self.name}
         reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": self.metrics}}}}

@@ -177,7 +177,8 @@ class Run:
         group = f"{name}-{self.number}"
         settings = cluster and {
             "brokers": brokers or self.kafka.brokers, "log_topic": f"{group}-incidents", "memory_topic": f"{group}-memory"} or None
-        fleet = Fleet(self.stage, self.kafka, self.topic, name, group, [f"{name}-{letter}" for letter in "abcdef"[:agents]], settings)
+        names = [f"{name}-{letter}" for letter in "abcdef"[:agents]]
+        fleet = Fleet(self.stage, self.kafka, self.topic, name, group, names, self.stream.warm_up_records, settings)
         self.fleets.append(fleet)
         self.outcomes[fleet.group] = Outcome(self.feed, fleet)
         return fleet.start() if start else fleet
