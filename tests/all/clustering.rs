@@ -272,8 +272,7 @@ async fn while_the_log_is_away_ids_are_an_agents_own_and_become_aliases() {
     }
 }
 
-/// The first by name trains for all, whether the others' records come to it or not; and it is trained anew where another finds that
-/// what is usual has changed.
+/// The first by name trains for all, also where no record comes to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_without_records_trains_for_those_that_have_them() {
     let log = Log::default();

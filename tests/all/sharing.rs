@@ -235,7 +235,7 @@ fn a_model_does_not_wait_for_ever() {
     assert!(is_ready(&patient));
 }
 
-/// Also where it is trained by an agent that had no record itself.
+/// What was usual elsewhere before the first training is so for every later one, also where the agent that trains had no record itself.
 #[test]
 fn what_was_heard_before_the_first_training_counts_in_all_trainings() {
     let mut agents = [agent(1), agent(2)];

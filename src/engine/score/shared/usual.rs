@@ -2,8 +2,8 @@
 //!
 //! What enters: the units of calibrations, one by one, here; what other agents say of theirs. What leaves: what this agent adds, for the
 //! others. Promises: no unit counts twice in any agent's calibration of the service, and all count but the earliest of more than
-//! [`MAX_UNITS`] at a time, so that with a part of the stream the bar is that of the whole, and a change of the whole is noticed; what is kept is a few numbers for each service
-//! and each name that an agent ever had. Absent on purpose: the bar itself (`calibration`).
+//! [`MAX_UNITS`] at a time, so that with a part of the stream the bar is that of the whole, and a change of the whole is noticed; what
+//! is kept is a few numbers for each service and each name that an agent ever had. Absent on purpose: the bar itself (`calibration`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
